@@ -1,0 +1,51 @@
+# make study [PROFILE=mini|grocery|paper|smoke] [FORCE=1]   run the notebooks, only what changed
+# make test                                                 lint and test
+# make lab                                                  open JupyterLab
+PROFILE ?= mini
+PYTHON := .venv/bin/python
+SETUP := .stamps/setup
+export UV_PYTHON_DOWNLOADS := never
+export TQDM_MININTERVAL ?= 5
+
+.PHONY: help study test lab setup lint lock clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+study: $(SETUP)
+	@$(PYTHON) -m waldo_utils run --profile $(PROFILE) $(if $(FORCE),--force)
+
+test: $(SETUP) lint
+	@$(PYTHON) -m pytest --durations=8
+
+lint: $(SETUP)
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m nbstripout --verify notebooks/*.ipynb
+
+lab: $(SETUP)
+	@$(PYTHON) -m jupyterlab notebooks
+
+setup: $(SETUP)
+
+# uv installs the locked packages, checked by hash; where it is missing it comes into .tools.
+$(SETUP): requirements.lock pyproject.toml
+	@uv=$$(command -v uv || echo .tools/bin/uv); \
+	if [ ! -x "$$uv" ]; then \
+		echo "installing uv into .tools"; \
+		python3 -m venv .tools && .tools/bin/pip install --quiet --disable-pip-version-check uv; \
+	fi; \
+	echo "installing the locked packages into .venv (a few GB the first time)"; \
+	[ -x $(PYTHON) ] || "$$uv" venv --quiet --python 3.11 .venv 2>/dev/null || "$$uv" venv --quiet .venv; \
+	"$$uv" pip sync --quiet --python $(PYTHON) --require-hashes requirements.lock && \
+	"$$uv" pip install --quiet --python $(PYTHON) --no-deps --editable .
+	@mkdir -p .stamps && touch $(SETUP)
+
+# Renew the lock after changing the dependencies in pyproject.toml. It holds versions and hashes, no addresses.
+lock: $(SETUP)
+	@uv=$$(command -v uv || echo .tools/bin/uv); \
+	"$$uv" pip compile --quiet --upgrade --universal --generate-hashes --no-header --no-emit-index-url \
+		--python-version 3.11 --extra demo --extra test pyproject.toml --output-file requirements.lock
+	@sed -n -E 's/^([A-Za-z0-9_.-]+==[^ \\]+)( ; ([^\\]*[^ \\]))? *\\?$$/\1\2/p' requirements.lock > constraints.txt
+
+clean:
+	rm -rf data/mini data/smoke .stamps

@@ -1,0 +1,205 @@
+"""What the notebooks hand to each other: arrays, weights and tables, each with a record of what made it.
+
+Every artifact has a sibling `.json` that holds the settings it depends on and the SHA-256 of its bytes.
+Loading compares both with the present study and says which notebook to rerun when they differ.
+Files are written under a temporary name, flushed and renamed, so a half-written one is never taken for whole.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from waldo_utils.study import ROOT, Study
+
+# First part of an artifact's name -> the notebook that writes it and the settings it depends on.
+WRITERS = {
+    "data": ("01_prepare_data", ("data",)),
+    "global": ("02_train_global", ("data", "global_", "evaluation", "seeds")),
+    "reranker": ("03_train_reranker", ("data", "global_", "reranker", "evaluation", "seeds")),
+    "transfer": ("05_evaluate_products10k", ("data", "global_", "reranker", "evaluation", "seeds")),
+}
+TRAINING_CODE = ("features.py", "images.py", "losses.py", "models.py", "samplers.py", "training.py")
+
+
+def data_folder(study: Study) -> Path:
+    """Return the folder of the study's large files: photos, features, weights. Git ignores it."""
+    return ROOT / "data" / study.name
+
+
+def results_folder(study: Study) -> Path:
+    """Return the folder of the study's small results: tables, figures, executed notebooks."""
+    return ROOT / "results" / study.name
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> Path:
+    """Call `write` with a temporary path, flush what it wrote to the disk and rename it to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    try:
+        write(partial)
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save(study: Study, name: str, write: Callable[[Path], None]) -> Path:
+    """Write the artifact `name` (for example "global/seed0/weights.safetensors") and its record.
+
+    Args:
+        study: the settings that produced it.
+        name: path below the study's data folder; its first part must be a key of `WRITERS`.
+        write: called with the path to write to.
+
+    Raises:
+        KeyError: the first part of the name is not a known stage.
+    """
+    path = data_folder(study) / name
+    record = path.with_suffix(".json")
+    record.unlink(missing_ok=True)
+    write_atomically(path, write)
+    content = {"settings": _settings(study, name), "sha256": sha256(path)}
+    write_atomically(record, lambda partial: partial.write_text(json.dumps(content, indent=2)))
+    return path
+
+
+def find(study: Study, name: str) -> Path:
+    """Return the path of the artifact `name` after checking that the present study made it.
+
+    Raises:
+        FileNotFoundError: there is no such artifact, or it has no record.
+        ValueError: it was made with other settings, or its bytes are not those that were recorded.
+    """
+    path = data_folder(study) / name
+    notebook = WRITERS[name.split("/")[0]][0]
+    record = path.with_suffix(".json")
+    if not path.exists() or not record.exists():
+        raise FileNotFoundError(f"{path} is missing: run notebook {notebook} with profile {study.name!r}")
+    content = json.loads(record.read_text())
+    changed = _differences(content["settings"], _settings(study, name))
+    if changed:
+        raise ValueError(f"{path} was made with other settings ({changed}): rerun notebook {notebook}")
+    if content["sha256"] != sha256(path):
+        raise ValueError(f"{path} is not the file that was recorded (its SHA-256 differs): rerun notebook {notebook}")
+    return path
+
+
+def save_array(study: Study, name: str, array: np.ndarray) -> np.ndarray:
+    """Save an array as `<name>.npy` and return it."""
+    save(study, f"{name}.npy", lambda partial: np.save(partial, array))
+    return array
+
+
+def load_array(study: Study, name: str) -> np.ndarray:
+    """Return the array `<name>.npy` as a read-only memory map; raises as `find` does."""
+    return np.load(find(study, f"{name}.npy"), mmap_mode="r", allow_pickle=False)
+
+
+def save_weights(study: Study, name: str, weights: dict) -> dict:
+    """Save a state dict as `<name>.safetensors` and return it."""
+    from safetensors.torch import save_file
+
+    tensors = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
+    save(study, f"{name}.safetensors", lambda partial: save_file(tensors, partial))
+    return weights
+
+
+def checkpoint_path(study: Study, name: str) -> Path:
+    """Return where a training keeps the state it resumes from.
+
+    The file's name holds a hash of the settings and of the code that trains, so that a training with others starts anew.
+    """
+    digest = hashlib.sha256(json.dumps(_settings(study, name), sort_keys=True).encode())
+    for module in TRAINING_CODE:
+        digest.update((Path(__file__).parent / module).read_bytes())
+    return data_folder(study) / f"{name}_{digest.hexdigest()[:12]}.pt"
+
+
+def load_weights(study: Study, name: str) -> dict:
+    """Return the state dict `<name>.safetensors`; raises as `find` does."""
+    from safetensors.torch import load_file
+
+    return load_file(find(study, f"{name}.safetensors"))
+
+
+def save_frame(study: Study, name: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """Save a data frame that later notebooks read (manifest, log) as `<name>.csv` and return it."""
+    save(study, f"{name}.csv", lambda partial: frame.to_csv(partial, index=False))
+    return frame
+
+
+def load_frame(study: Study, name: str) -> pd.DataFrame:
+    """Return the data frame `<name>.csv`; raises as `find` does."""
+    return pd.read_csv(find(study, f"{name}.csv"), keep_default_na=False)
+
+
+def save_table(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Save a result table with its provenance to the results folder and return it for display.
+
+    Args:
+        study: the settings that produced the table.
+        name: the file's stem, for example "main".
+        table: columns whose name contains "@" are metrics: fractions in [0, 1], unrounded; rounding is the
+            display's business. A figure that was not run is missing (NaN), never 0.
+
+    Raises:
+        ValueError: a metric is not a fraction, for example a percentage.
+    """
+    values = table.filter(like="@")
+    inside = (values >= 0) & (values <= 1) | values.isna()
+    if not inside.all(axis=None):
+        raise ValueError(f"table {name!r}: metrics must be fractions in [0, 1], got\n{values}")
+    path = results_folder(study) / "tables" / f"{name}.csv"
+    write_atomically(path, lambda partial: table.to_csv(partial, index=False))
+    provenance = {"study": asdict(study), "sha256": sha256(path)}
+    write_atomically(
+        path.with_suffix(".json"), lambda partial: partial.write_text(json.dumps(provenance, indent=2))
+    )
+    return table
+
+
+def load_table(study: Study, name: str) -> pd.DataFrame:
+    """Return the result table `name`.
+
+    Raises:
+        FileNotFoundError: no notebook has written it yet.
+        ValueError: it was made with other settings.
+    """
+    path = results_folder(study) / "tables" / f"{name}.csv"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: run the notebooks before this one with profile {study.name!r}")
+    provenance = json.loads(path.with_suffix(".json").read_text())
+    changed = _differences(provenance["study"], json.loads(json.dumps(asdict(study))))
+    if changed:
+        raise ValueError(f"{path} was made with other settings ({changed}): rerun the notebooks")
+    return pd.read_csv(path)
+
+
+def _settings(study: Study, name: str) -> dict:
+    """Return the settings that artifact `name` depends on, as JSON gives them back."""
+    stages = WRITERS[name.split("/")[0]][1]
+    settings = asdict(study)
+    return json.loads(json.dumps({stage: settings[stage] for stage in stages}))
+
+
+def _differences(old: object, new: object, path: str = "") -> str:
+    """Name the settings that differ, as "global_.epochs: 3, now 4"."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = list(dict.fromkeys([*old, *new]))
+        parts = [_differences(old.get(k), new.get(k), f"{path}.{k}" if path else k) for k in keys]
+        return ", ".join(part for part in parts if part)
+    return "" if old == new else f"{path}: {old}, now {new}"

@@ -1,0 +1,24 @@
+"""Facts of the machine that models run on: the device and the precision it is fast in."""
+
+import os
+
+import torch
+
+
+def device() -> torch.device:
+    """Return the first CUDA device, or the CPU where there is none."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast() -> torch.autocast:
+    """Return a context that computes in bfloat16 where the machine has instructions for it, else in float32."""
+    if torch.cuda.is_available():
+        return torch.autocast("cuda", torch.bfloat16, enabled=torch.cuda.is_bf16_supported())
+    capabilities = torch.cpu.get_capabilities()
+    return torch.autocast("cpu", torch.bfloat16, enabled=bool(capabilities.get("avx512_bf16")))
+
+
+def loader_workers() -> int:
+    """Return how many processes prepare photos: none on small machines, where the network needs the cores."""
+    cores = os.cpu_count() or 1
+    return 0 if cores <= 4 else min(8, cores - 2)

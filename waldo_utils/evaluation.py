@@ -1,0 +1,47 @@
+"""Recall of models on held-out products, as the trainings ask for it after each epoch."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from waldo_utils import metrics, retrieval
+from waldo_utils.features import extract_features
+from waldo_utils.models import ImageModel, RerankingTransformer
+from waldo_utils.reranking import rerank_scores
+
+
+def global_recall(
+    model: ImageModel, photos: Sequence[Tensor], labels: np.ndarray, transform: Callable[..., Tensor]
+) -> float:
+    """Return recall@1 of the global features: each photo searched among the others.
+
+    Args:
+        model: the image model.
+        photos: N photos, each a (3, h, w) uint8 tensor.
+        labels: (N,) product of each of them.
+        transform: photo to (3, size, size) in [0, 1].
+    """
+    embedding, _ = extract_features(model, photos, transform)
+    neighbors, _ = retrieval.nearest_neighbors(embedding, 1)
+    return metrics.recall_at_k(neighbors, labels, labels, 1)
+
+
+def reranked_recall(
+    model: ImageModel,
+    reranker: RerankingTransformer,
+    photos: Sequence[Tensor],
+    labels: np.ndarray,
+    transform: Callable[..., Tensor],
+    neighbors: np.ndarray,
+) -> float:
+    """Return recall@1 after the reranker has reordered the given shortlists.
+
+    Args:
+        model, photos, labels, transform: as for `global_recall`; the model gives the local features.
+        reranker: the transformer.
+        neighbors: (N, K) shortlist of each photo, as rows of `photos`; all K are reranked.
+    """
+    _, local = extract_features(model, photos, transform)
+    scores = rerank_scores(reranker, local, local, neighbors)
+    return metrics.recall_at_k(retrieval.reorder(neighbors, scores), labels, labels, 1)

@@ -1,0 +1,51 @@
+"""The two training losses of the study: contrastive for the global model, pairwise for the reranker."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def contrastive_loss(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """Contrastive loss of the global model, in the authors' form (RRT; Tan et al., ICCV 2021).
+
+    For each anchor, minus the log of the share of softmax mass that falls on images of the same
+    product. The authors set the anchor's similarity to itself to 0 before the exponential, so
+    the anchor counts once as a negative of similarity 0. An anchor without positives adds 0.
+    `logsumexp` keeps the loss finite in half precision, where `exp(similarity / 0.05)` is not.
+
+    Args:
+        embeddings: (B, D), unit length.
+        labels: (B,) product of each image.
+        temperature: divides the cosine similarities; 0.05 in the authors' code.
+
+    Returns:
+        Scalar, the sum over anchors divided by B.
+
+    Raises:
+        ValueError: no image of the batch has another image of its product in it.
+    """
+    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    positive = (labels[:, None] == labels) & ~itself                        # (B, B)
+    has_positive = positive.any(dim=1)                                      # (B,)
+    if not has_positive.any():
+        raise ValueError("the batch holds no two images of one product: draw at least 2 images per product")
+
+    similarity = (embeddings @ embeddings.T).float() / temperature          # (B, B)
+    log_all = similarity.masked_fill(itself, 0.0).logsumexp(dim=1)          # (B,)
+    log_positive = similarity[has_positive].masked_fill(~positive[has_positive], -torch.inf).logsumexp(dim=1)
+    return (log_all[has_positive] - log_positive).sum() / len(labels)
+
+
+def pair_loss(positive_logits: Tensor, negative_logits: Tensor) -> Tensor:
+    """Binary cross-entropy of the reranker's pair logits (RRT; Tan et al., ICCV 2021).
+
+    Args:
+        positive_logits: (P,) scores of pairs that show the same product.
+        negative_logits: (N,) scores of pairs that show two products.
+
+    Returns:
+        Scalar, the mean over all P + N pairs.
+    """
+    logits = torch.cat([positive_logits, negative_logits]).float()
+    target = torch.cat([torch.ones_like(positive_logits), torch.zeros_like(negative_logits)]).float()
+    return F.binary_cross_entropy_with_logits(logits, target)

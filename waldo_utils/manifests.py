@@ -1,0 +1,354 @@
+"""One manifest form for all data sets: `path`, `label` (product), `category`, `split`, one row per photo.
+
+Products are numbered from 0. The splits "train", "validation" and "test" share no product. Every manifest passes
+`check_manifest` before anything else reads it.
+"""
+
+import hashlib
+import os
+import urllib.error
+import urllib.request
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from waldo_utils.images import read_photo
+from waldo_utils.study import ROOT
+
+SPLITS = ("train", "validation", "test")
+SOP_COUNTS = {"train": (59_551, 11_318), "test": (60_502, 11_316)}  # photos, products (Oh Song et al., CVPR 2016)
+GROCERY_ARCHIVE = "https://codeload.github.com/marcusklasson/GroceryStoreDataset/zip/refs/heads/master"
+HOW_TO_GET = {
+    "sop": "download Stanford_Online_Products.zip (https://cvgl.stanford.edu/projects/lifted_struct/; also linked from "
+    "the repository rksltnl/Deep-Metric-Learning-CVPR16) and set WALDO_DATA to it, its folder or a folder above",
+    "products10k": "download it (https://products-10k.github.io/) and set WALDO_DATA to a folder that holds it as "
+    "Products-10k, with train.csv, test_kaggletest.csv, train/ and test/",
+    "grocery": "clone the repository marcusklasson/GroceryStoreDataset and set WALDO_DATA to it",
+}
+MARKS = {
+    "sop": ("Ebay_train.txt", ("", "Stanford_Online_Products")),
+    "products10k": ("train.csv", ("", "Products-10k", "products10k")),
+    "grocery": ("classes.csv", ("", "dataset", "grocery_store", "GroceryStoreDataset/dataset")),
+}
+
+
+# ---------------------------------------------------------------- one function per data set
+
+
+def sop_manifest(root: Path) -> pd.DataFrame:
+    """List every photo of Stanford Online Products (Oh Song et al., CVPR 2016).
+
+    Args:
+        root: the unzipped `Stanford_Online_Products` folder, or one of its form.
+
+    Returns:
+        One row per photo in the authors' order, splits "train" and "test". For rendered products also `family`:
+        look-alikes have the same number.
+
+    Raises:
+        FileNotFoundError: `root` lacks one of the authors' two split files.
+        ValueError: a line is malformed; names file and line.
+    """
+    parts = []
+    for split in ("train", "test"):
+        listing = _read_listing(root / f"Ebay_{split}.txt", ["image_id", "class_id", "super_class_id", "path"], " ")
+        folder = listing.path.str.split("/").str[0]
+        category = folder.str.removesuffix("_final").str.replace("_", " ")
+        parts.append(pd.DataFrame({"path": listing.path, "label": listing.class_id - 1, "category": category, "split": split}))
+    manifest = pd.concat(parts, ignore_index=True)
+    settings = root / "settings.json"
+    if settings.exists():
+        manifest["family"] = manifest.label // pd.read_json(settings, typ="series")["family_size"]
+    return manifest
+
+
+def products10k_manifest(root: Path) -> pd.DataFrame:
+    """List every photo of Products-10k (Bai et al., 2020), or of a folder of its form.
+
+    The same products are in "train" and in "test": this set is for transfer, nothing is trained on it. The category
+    is the product's group, by name where a file `categories.csv` (group, name) gives one.
+
+    Raises:
+        FileNotFoundError: a list file is absent.
+        ValueError: a line is malformed, or a test product is in no group.
+    """
+    train = _read_listing(_beside(root, "train.csv"), ["name", "class", "group"], ",")
+    test = _read_listing(_beside(root, "test_kaggletest.csv"), ["name", "class", "Usage"], ",")
+    group = train.drop_duplicates("class").set_index("class").group
+    unknown = test[~test["class"].isin(group.index)]
+    if len(unknown):
+        raise ValueError(f"{len(unknown)} test photos are of products that train.csv lacks, first {unknown.name.iloc[0]}: restore train.csv")
+    names = {}
+    if (root / "categories.csv").exists():
+        names = pd.read_csv(root / "categories.csv").set_index("group").name.to_dict()
+    parts = []
+    for split, listing in (("train", train), ("test", test)):
+        category = listing["class"].map(group).map(lambda number: str(names.get(number, number)))
+        parts.append(pd.DataFrame({"path": f"{split}/" + listing.name, "label": listing["class"], "category": category, "split": split}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def grocery_manifest(root: Path) -> pd.DataFrame:
+    """List every photo of the Grocery Store data set (Klasson et al., WACV 2019), split by product.
+
+    The lists that the folder holds (train.txt, val.txt, test.txt) are taken together. Products with an odd fine label
+    are test, those with an even one train; of these every fourth is validation. Categories are the coarse classes.
+
+    Raises:
+        FileNotFoundError: `root` holds none of the lists, or no classes.csv.
+        ValueError: a line is malformed; names file and line.
+    """
+    lists = [root / f"{name}.txt" for name in ("train", "val", "test") if (root / f"{name}.txt").exists()]
+    if not lists:
+        raise FileNotFoundError(f"{root} holds none of train.txt, val.txt, test.txt: {HOW_TO_GET['grocery']}")
+    classes = _read_listing(
+        root / "classes.csv",
+        ["Class Name (str)", "Class ID (int)", "Coarse Class Name (str)", "Coarse Class ID (int)"], ",",
+    ).drop_duplicates("Coarse Class ID (int)")
+    names = classes.set_index("Coarse Class ID (int)")["Coarse Class Name (str)"]
+    rows = []
+    for path in lists:
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            fields = [field.strip() for field in line.rsplit(",", 2)]
+            if len(fields) != 3 or not fields[1].isdigit() or not fields[2].isdigit() or int(fields[2]) not in names.index:
+                raise ValueError(f"{path} line {number} is {line!r}: expected 'path, fine label, coarse label'")
+            rows.append((fields[0], int(fields[1]), names[int(fields[2])].replace("-", " ").lower()))
+    manifest = pd.DataFrame(rows, columns=["path", "label", "category"])
+    manifest["split"] = np.select([manifest.label % 2 == 1, manifest.label % 8 == 6], ["test", "validation"], "train")
+    return manifest
+
+
+def _read_listing(path: Path, columns: list[str], separator: str) -> pd.DataFrame:
+    """Read a list file line by line, so that a malformed line can be named."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: unpack the data set again, or correct WALDO_DATA")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    header = [name.strip() for name in lines[0].split(separator)] if lines else []
+    if header[: len(columns)] != columns:
+        raise ValueError(f"{path} starts with {lines[0] if lines else ''!r}: expected the columns {', '.join(columns)}")
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        fields = [field.strip() for field in line.split(separator)]
+        if len(fields) != len(header) or not all(fields[: len(columns)]):
+            raise ValueError(f"{path} line {number} is {line!r}: expected {len(header)} fields ({', '.join(header)})")
+        rows.append(fields[: len(columns)])
+    table = pd.DataFrame(rows, columns=columns)
+    for column in columns:
+        if column in ("image_id", "class_id", "super_class_id", "class", "group") or column.endswith("(int)"):
+            wrong = ~table[column].str.fullmatch(r"\d+")
+            if wrong.any():
+                row = int(wrong.argmax())
+                raise ValueError(f"{path} line {row + 2}: {column} is {table[column][row]!r}, expected a whole number")
+            table[column] = table[column].astype(int)
+    return table
+
+
+def _beside(root: Path, name: str) -> Path:
+    """Return where a list of Products-10k lies: in the folder, or beside the photos."""
+    inside = root / ("train" if name == "train.csv" else "test") / name
+    return inside if inside.exists() and not (root / name).exists() else root / name
+
+
+# ---------------------------------------------------------------- checks and splits
+
+
+def check_manifest(manifest: pd.DataFrame, root: Path, disjoint: bool = True, read: bool = False) -> pd.DataFrame:
+    """Return the manifest if it keeps all rules.
+
+    Args:
+        manifest: see the module.
+        root: what its paths are relative to.
+        disjoint: whether splits must not share products.
+        read: also decode every photo.
+
+    Raises:
+        ValueError: names the rule and the first files that break it.
+    """
+    if manifest.empty:
+        raise ValueError(f"the manifest of {root} lists no photo: check the list files")
+    paths = manifest.path.astype(str)
+    outside = [p for p in paths if PurePosixPath(p).is_absolute() or ".." in PurePosixPath(p).parts]
+    _refuse(outside, "lie outside the data set's folder", "correct the list file")
+    _refuse(paths[paths.duplicated()].tolist(), "are listed twice", "correct the list file")
+    base = root.resolve()
+    files = [root / path for path in paths]
+    _refuse([p for p, f in zip(paths, files, strict=True) if not f.exists()], "are missing", "unpack the data set again")
+    _refuse(
+        [p for p, f in zip(paths, files, strict=True) if not f.resolve().is_relative_to(base)],
+        "are links that lead out of the data set's folder", "replace them by the photos",
+    )
+    _refuse([p for p, f in zip(paths, files, strict=True) if f.stat().st_size == 0], "are empty files", "restore them")
+    first = manifest.drop_duplicates("label").set_index("label")
+    if disjoint:
+        _refuse(paths[manifest.split != manifest.label.map(first.split)].tolist(), "show a product of another split", "correct the split")
+    _refuse(paths[manifest.category != manifest.label.map(first.category)].tolist(), "show a product of another category", "correct the list")
+    count = manifest.groupby(["split", "label"]).path.transform("size") if disjoint else manifest.groupby("label").path.transform("size")
+    _refuse(paths[count < 2].tolist(), "are the only photo of their product", "remove the product, or add a photo")
+    if read:
+        with ThreadPoolExecutor() as pool:
+            faults = list(tqdm(pool.map(_fault, files), total=len(files), desc="read photos", unit="photo"))
+        _refuse([p for p, fault in zip(paths, faults, strict=True) if fault], "cannot be read as photos", "restore or remove them")
+    return manifest
+
+
+def _fault(path: Path) -> str:
+    try:
+        read_photo(path)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _refuse(paths: list[str], fault: str, remedy: str) -> None:
+    if paths:
+        more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
+        raise ValueError(f"{len(paths)} photos {fault}: {', '.join(map(str, paths[:5]))}{more}; {remedy}")
+
+
+def check_sop_counts(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Return the manifest if it has the published numbers of photos and products.
+
+    Raises:
+        ValueError: gives expected and found.
+    """
+    for split, expected in SOP_COUNTS.items():
+        part = manifest[manifest.split == split]
+        found = (len(part), part.label.nunique())
+        if found != expected:
+            raise ValueError(
+                f"the {split} list has {found[0]} photos of {found[1]} products, published are {expected[0]} of "
+                f"{expected[1]}: unpack the data set again"
+            )
+    return manifest
+
+
+def hold_out(manifest: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
+    """Return the manifest with a share of the train products, drawn within each category, as validation.
+
+    Look-alikes stay together: where the manifest knows families, whole families move.
+
+    Args:
+        manifest: with splits "train" and "test".
+        fraction: share of each category's train products (or families); at least one moves, one stays.
+        seed: of the draw.
+    """
+    unit = "family" if "family" in manifest else "label"
+    train, rng, moved = manifest[manifest.split == "train"], np.random.default_rng(seed), []
+    for _, part in train.groupby("category"):
+        units = np.unique(part[unit])
+        if len(units) > 1:
+            moved.extend(rng.permutation(units)[: min(max(round(len(units) * fraction), 1), len(units) - 1)])
+    held = (manifest.split == "train") & manifest[unit].isin(moved)
+    return manifest.assign(split=np.where(held, "validation", manifest.split))
+
+
+def duplicates(manifest: pd.DataFrame, root: Path) -> pd.DataFrame:
+    """Return photos that are byte for byte the same as an earlier one: columns `path` and `same_as`."""
+    digests = [hashlib.sha1((root / path).read_bytes(), usedforsecurity=False).hexdigest() for path in manifest.path]
+    first = manifest.path.groupby(digests, sort=False).transform("first")
+    same = first != manifest.path
+    return pd.DataFrame({"path": manifest.path[same], "same_as": first[same]}).reset_index(drop=True)
+
+
+# ---------------------------------------------------------------- where data sets are
+
+
+def find_data(name: str) -> Path:
+    """Return the folder of a real data set: "sop", "products10k" or "grocery".
+
+    Looks at WALDO_DATA (a folder, one above it, or a zip file, which is unpacked beside itself once), beside the project
+    and under data/downloads. Grocery Store is downloaded if it is nowhere.
+
+    Raises:
+        FileNotFoundError: it is nowhere; says how to get it.
+    """
+    mark, below = MARKS[name]
+    places = [ROOT / "data" / "downloads" / name]
+    if os.environ.get("WALDO_DATA"):
+        given = Path(os.environ["WALDO_DATA"])
+        places.insert(0, unpack(given) if given.suffix == ".zip" else given)
+    if name == "grocery":
+        places.append(ROOT.parent / "shared" / "grocery_store")
+    for place in places:
+        for folder in below:
+            if (place / folder / mark).exists():
+                return place / folder
+        for archive in sorted(place.glob("*.zip")) if place.is_dir() else []:
+            if archive.stem in ("Stanford_Online_Products", "Products-10k") and archive.stem in below:
+                return _inside(unpack(archive), mark, below)
+    if name == "grocery":
+        return _inside(fetch(GROCERY_ARCHIVE, ROOT / "data" / "downloads" / name), mark, below)
+    raise FileNotFoundError(f"no {name} data in {', '.join(map(str, places))}: {HOW_TO_GET[name]}")
+
+
+def _inside(folder: Path, mark: str, below: tuple[str, ...]) -> Path:
+    for candidate in (folder, *(p for p in sorted(folder.iterdir()) if p.is_dir())):
+        for part in below:
+            if (candidate / part / mark).exists():
+                return candidate / part
+    raise FileNotFoundError(f"{folder} holds no {mark}: it is not the data set that was expected, remove it")
+
+
+def unpack(archive: Path) -> Path:
+    """Unzip an archive into a folder of its name beside it, once, and return the folder.
+
+    Raises:
+        ValueError: the archive is damaged, or has an entry that leads out of the folder.
+    """
+    folder = archive.with_suffix("")
+    if folder.exists():
+        return folder
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            entries = opened.infolist()
+            for entry in entries:
+                parts = PurePosixPath(entry.filename.replace("\\", "/"))
+                if parts.is_absolute() or ".." in parts.parts:
+                    raise ValueError(f"{archive} has an entry outside its folder ({entry.filename}): do not trust it, fetch it again")
+            partial = folder.with_name(f"{folder.name}.partial")
+            for entry in tqdm(entries, desc=f"unpack {archive.name}", unit="file"):
+                opened.extract(entry, partial)
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(f"{archive} is damaged ({error}): download it again") from None
+    partial.rename(folder)
+    return folder
+
+
+def fetch(address: str, folder: Path) -> Path:
+    """Download a zip archive with a bar, going on where an earlier try stopped, check it and unpack it.
+
+    Returns:
+        The folder it was unpacked to.
+
+    Raises:
+        ConnectionError: the network or the server does not answer; says what to do by hand.
+        ValueError: what came is not a whole zip archive.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    archive, partial = folder / "archive.zip", folder / "archive.zip.part"
+    if not archive.exists():
+        have = partial.stat().st_size if partial.exists() else 0
+        request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                append = have and answer.status == 206
+                total = int(answer.headers.get("Content-Length") or 0) + (have if append else 0)
+                with partial.open("ab" if append else "wb") as out, tqdm(
+                    total=total or None, initial=have if append else 0, unit="B", unit_scale=True, desc="download"
+                ) as bar:
+                    while chunk := answer.read(1 << 20):
+                        out.write(chunk)
+                        bar.update(len(chunk))
+        except (urllib.error.URLError, OSError) as error:
+            raise ConnectionError(f"cannot download {address} ({error}): {HOW_TO_GET['grocery']}") from None
+        if total and partial.stat().st_size != total:
+            raise ConnectionError(f"the download of {address} stopped at {partial.stat().st_size} of {total} bytes: run again to go on")
+        if not zipfile.is_zipfile(partial):
+            partial.unlink()
+            raise ValueError(f"{address} did not give a zip archive: {HOW_TO_GET['grocery']}")
+        partial.replace(archive)
+    return unpack(archive)

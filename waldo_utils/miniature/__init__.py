@@ -1,0 +1,1 @@
+"""Rendered products: parametric objects, photographed by a small software renderer (numpy and Pillow only)."""

@@ -1,0 +1,212 @@
+"""Rendered data sets on disk, in exactly the form of the real ones that they stand for."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from tqdm import tqdm
+
+from waldo_utils.miniature.categories import SOP_CATEGORIES, TRANSFER_CATEGORIES
+from waldo_utils.miniature.draws import Draws
+
+SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One family of look-alikes to render; file names are relative to the root."""
+
+    root: str
+    seed: int
+    category: str
+    index: int
+    size: int               # of the photos, longer side in pixels
+    difficulty: float
+    photos: tuple[tuple[str, ...], ...]  # file names of each product's photos
+
+
+def render_sop(
+    root: Path,
+    seed: int,
+    families: int,
+    family_size: int,
+    photos: int,
+    size: int,
+    difficulty: float,
+    test_fraction: float = 0.5,
+    categories: Sequence[str] = tuple(SOP_CATEGORIES),
+    processes: int | None = None,
+) -> Path:
+    """Render products of twelve categories in the form of Stanford Online Products.
+
+    Writes `Ebay_train.txt`, `Ebay_test.txt` and `Ebay_info.txt` (space-separated: image_id, class_id, super_class_id,
+    path) and one folder `<category>_final` of JPEGs per category. Families are split, so look-alikes never stand on
+    both sides. A folder that is complete is left alone; one that was interrupted is finished.
+
+    Args:
+        root: the folder to write.
+        seed: of all draws.
+        families: look-alike families per category.
+        family_size: products per family.
+        photos: per product.
+        size: longer side of the photos in pixels.
+        difficulty: of the photos, 0 to 1.
+        test_fraction: share of the families that is test, at least one and not all.
+        categories: which of the twelve.
+        processes: to render with; None: one per core. The photos do not depend on it.
+
+    Returns:
+        `root`.
+
+    Raises:
+        ValueError: a setting makes no sense.
+        FileExistsError: the folder holds a set of other settings.
+    """
+    settings = {
+        "seed": seed, "families": families, "family_size": family_size, "photos": photos, "size": size,
+        "difficulty": difficulty, "test_fraction": test_fraction, "categories": list(categories),
+    }
+    _check(settings)
+    test_families = min(max(round(families * test_fraction), 1), families - 1)
+    jobs, lists, listing, image = [], {"train": [], "test": []}, 0, 0
+    for split in ("train", "test"):
+        for number, category in enumerate(categories, start=1):
+            chosen = range(families - test_families) if split == "train" else range(families - test_families, families)
+            for index in chosen:
+                products = []
+                for _ in range(family_size):
+                    listing += 1
+                    names = tuple(f"{category}_final/{110_000_000_000 + listing}_{j}.JPG" for j in range(photos))
+                    products.append(names)
+                    for name in names:
+                        image += 1
+                        lists[split].append(f"{image} {listing} {number} {name}")
+                jobs.append(Job(str(root), seed, category, index, size, difficulty, tuple(products)))
+    header = "image_id class_id super_class_id path"
+    files = {f"Ebay_{split}.txt": "\n".join([header, *rows]) + "\n" for split, rows in lists.items()}
+    files["Ebay_info.txt"] = "\n".join([header, *lists["train"], *lists["test"]]) + "\n"
+    return _render(root, settings, jobs, files, processes, "render products")
+
+
+def render_products10k(
+    root: Path,
+    seed: int,
+    families: int,
+    family_size: int,
+    photos: int,
+    size: int,
+    difficulty: float,
+    categories: Sequence[str] = tuple(TRANSFER_CATEGORIES),
+    processes: int | None = None,
+) -> Path:
+    """Render products of eight other categories in the form of Products-10k.
+
+    Writes `train.csv` (name, class, group), `test_kaggletest.csv` (name, class, Usage), the photos in `train/` and
+    `test/`, and `categories.csv` (group, name), which the real set lacks. Every product is in both: two fifths of
+    its photos, at least two, are test. Arguments and errors are those of `render_sop`.
+    """
+    settings = {
+        "seed": seed, "families": families, "family_size": family_size, "photos": photos, "size": size,
+        "difficulty": difficulty, "categories": list(categories),
+    }
+    _check(settings, photos_needed=3)
+    test_photos = max(round(photos * 0.4), 2)
+    jobs, train, test, product = [], ["name,class,group"], ["name,class,Usage"], 0
+    for group, category in enumerate(categories):
+        for index in range(families):
+            products = []
+            for _ in range(family_size):
+                names = []
+                for j in range(photos):
+                    name, is_test = f"{product:06d}_{j}.jpg", j >= photos - test_photos
+                    names.append(f"{'test' if is_test else 'train'}/{name}")
+                    if is_test:
+                        test.append(f"{name},{product},{'Public' if j % 2 else 'Private'}")
+                    else:
+                        train.append(f"{name},{product},{group}")
+                products.append(tuple(names))
+                product += 1
+            jobs.append(Job(str(root), seed, category, index, size, difficulty, tuple(products)))
+    named = ["group,name", *(f"{group},{category}" for group, category in enumerate(categories))]
+    files = {"train.csv": train, "test_kaggletest.csv": test, "categories.csv": named}
+    files = {name: "\n".join(rows) + "\n" for name, rows in files.items()}
+    return _render(root, settings, jobs, files, processes, "render transfer products")
+
+
+def render_family(job: Job) -> int:
+    """Render the photos of one family that are not there yet, and return the number of all its photos."""
+    from waldo_utils.miniature.families import family
+    from waldo_utils.miniature.photo import photograph
+    from waldo_utils.miniature.develop import encode
+
+    root = Path(job.root)
+    if not all((root / name).exists() for names in job.photos for name in names):
+        for member, (model, names) in enumerate(
+            zip(family(job.seed, job.category, job.index, len(job.photos)), job.photos, strict=True)
+        ):
+            product = f"{job.seed}/{job.category}/{job.index}/{member}"
+            for j, name in enumerate(names):
+                if (root / name).exists():
+                    continue
+                draws = Draws(f"{product}/photo{j}")
+                image, _ = photograph(model, draws, job.size, job.difficulty, room=Draws(f"{product}/room"))
+                _write(root / name, encode(image, draws))
+    return sum(len(names) for names in job.photos)
+
+
+def _check(settings: dict, photos_needed: int = 2) -> None:
+    least = {"families": 2, "family_size": 1, "photos": photos_needed, "size": 32}
+    for name, lowest in least.items():
+        if settings[name] < lowest:
+            raise ValueError(f"{name} is {settings[name]}: it must be at least {lowest}")
+    if not 0 <= settings["difficulty"] <= 1:
+        raise ValueError(f"difficulty is {settings['difficulty']}: it must lie in [0, 1]")
+
+
+def _render(
+    root: Path, settings: dict, jobs: list[Job], files: dict[str, str], processes: int | None, title: str
+) -> Path:
+    """Render all jobs into `root`, then write the list files; do nothing if that has been done."""
+    record = root / SETTINGS
+    if record.exists():
+        if json.loads(record.read_text()) != settings:
+            raise FileExistsError(f"{root} holds rendered photos of other settings: delete the folder, or choose another")
+        if all((root / name).exists() for name in files):
+            return root
+    for folder in {(root / name).parent for job in jobs for names in job.photos for name in names}:
+        folder.mkdir(parents=True, exist_ok=True)
+    _write(record, json.dumps(settings, indent=2).encode())
+    total = sum(len(names) for job in jobs for names in job.photos)
+    with tqdm(total=total, desc=title, unit="photo") as bar:
+        for count in _map(render_family, jobs, processes or os.cpu_count() or 1):
+            bar.update(count)
+    for name, text in files.items():
+        _write(root / name, text.encode())
+    return root
+
+
+def _map(function: Callable[[Job], int], jobs: list[Job], processes: int):
+    """Yield the function of every job, in this process or in several."""
+    if processes == 1:
+        yield from map(function, jobs)
+        return
+    before = os.environ.get("OPENBLAS_NUM_THREADS")
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # inherited: the processes fill the cores already
+    try:
+        with get_context("spawn").Pool(processes) as pool:
+            yield from pool.imap(function, jobs)
+    finally:
+        if before is None:
+            del os.environ["OPENBLAS_NUM_THREADS"]
+        else:
+            os.environ["OPENBLAS_NUM_THREADS"] = before
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name and rename it."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)

@@ -1,0 +1,66 @@
+"""Take a photo of a product."""
+
+import math
+
+import numpy as np
+from PIL import Image
+
+from waldo_utils.miniature.backdrop import Backdrop
+from waldo_utils.miniature.develop import develop
+from waldo_utils.miniature.draws import Draws
+from waldo_utils.miniature.objects import Model
+from waldo_utils.miniature.scene import aim, arrange, light_up
+from waldo_utils.miniature.shading import Lighting, box_blur, shade_world
+
+SUPERSAMPLING = 2
+SAME_ROOM = 0.3  # share of a product's photos that are taken in its own room
+
+
+def photograph(
+    model: Model, draws: Draws, size: int, difficulty: float = 1.0, room: Draws | None = None
+) -> tuple[Image.Image, float]:
+    """Take one photo of a product.
+
+    Args:
+        model: the packed product.
+        draws: decide camera, light, background, clutter and development.
+        size: longer side of the photo in pixels.
+        difficulty: 0 is a plain photo of the front; 1 has odd angles, clutter and camera faults.
+        room: draws of the product's own room, where some of its photos are taken; None: always another room.
+
+    Returns:
+        The RGB photo, and the share of it that the product covers.
+    """
+    world = arrange(model, draws, difficulty)
+    camera = aim(world, draws, size, difficulty)
+    lighting = Lighting(world, light_up(draws, difficulty), size)
+    at_home = room is not None and draws.chance("same_room", SAME_ROOM)
+    backdrop = Backdrop(camera, room if at_home else draws)
+    behind = lighting.on_backdrop(backdrop, draws).reshape(camera.height, camera.width, 3)
+    behind = _out_of_focus(behind, backdrop, camera, draws, size)
+    picture, covered = shade_world(world, camera, lighting, backdrop.floor_color, draws, SUPERSAMPLING)
+    light = picture[..., :3] + behind * (1 - picture[..., 3:])
+    return develop(light, draws, difficulty), covered
+
+
+def _out_of_focus(behind: np.ndarray, backdrop: Backdrop, camera, draws: Draws, size: int) -> np.ndarray:
+    """Blur what is far behind the product, in some photos."""
+    aperture = draws.uniform("aperture", -1.5, 2.5)
+    if aperture < 0.4:
+        return behind
+    far = np.clip((backdrop.reach / np.float32(camera.distance) - np.float32(1.15)) * 2, 0, 1)
+    far = far.reshape(camera.height, camera.width, 1)
+    blurred = np.stack([box_blur(behind[..., c], aperture * size / 256 + 0.5) for c in range(3)], axis=2)
+    return behind * (1 - far) + blurred * far
+
+
+def contact_sheet(images: list[Image.Image], columns: int, cell: int = 160) -> Image.Image:
+    """Return one picture with the photos in a grid of square cells."""
+    rows = math.ceil(len(images) / columns)
+    sheet = Image.new("RGB", (columns * cell, rows * cell), "white")
+    for i, image in enumerate(images):
+        small = image.copy()
+        small.thumbnail((cell - 4, cell - 4))
+        left, top = i % columns * cell + (cell - small.width) // 2, i // columns * cell + (cell - small.height) // 2
+        sheet.paste(small, (left, top))
+    return sheet

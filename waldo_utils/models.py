@@ -1,0 +1,138 @@
+"""The two models: an image model (global and local features) and the reranking transformer."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+BACKBONES = ("resnet50", "resnet18")
+
+
+class ImageModel(nn.Module):
+    """Photos to one global and a map of local features (RRT; Tan et al., ICCV 2021).
+
+    The backbone's last feature map is averaged and projected to the global feature, and projected
+    place by place to the local features. Normalization with ImageNet's mean and standard deviation
+    happens in here, so photos come in as they are, in [0, 1].
+
+    "resnet50" is torchvision's, stride 32: 224-pixel photos give a 7 x 7 map. "resnet18" is torchvision's without its
+    last stage, stride 16: 112-pixel photos give a 7 x 7 map.
+
+    Published local features come as the local head gives them; `local_norm` scales each to that length instead.
+
+    `check_range` refuses photos outside [0, 1]; only the ablation that shows what a second normalization does
+    turns it off.
+    """
+
+    check_range = True
+
+    def __init__(self, backbone: str = "resnet50", dim: int = 128, local_norm: float | None = None):
+        super().__init__()
+        if backbone not in BACKBONES:
+            raise ValueError(f"unknown backbone {backbone!r}: choose one of {', '.join(BACKBONES)}")
+        import torchvision  # four seconds of import that only training and extraction need
+
+        network = getattr(torchvision.models, backbone)(weights=None)
+        channels = network.fc.in_features
+        if backbone == "resnet18":
+            network.layer4, channels = nn.Identity(), 256
+        del network.fc
+        self.backbone = network
+        self.global_head = nn.Linear(channels, dim)
+        self.local_head = nn.Conv2d(channels, dim, kernel_size=1)
+        self.local_norm = local_norm
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+
+    def feature_map(self, photos: Tensor) -> Tensor:
+        """Return the backbone's (B, channels, h, w) map of photos (B, 3, H, W) in [0, 1].
+
+        Raises:
+            ValueError: a value lies outside [0, 1], for example because the photos were normalized before.
+        """
+        low, high = photos.aminmax()
+        if self.check_range and (low < 0 or high > 1):
+            raise ValueError(
+                f"photos must lie in [0, 1], got [{low:.3f}, {high:.3f}]: "
+                "leave normalization to the model, which does it itself"
+            )
+        net = self.backbone
+        x = (photos - self.mean) / self.std
+        x = net.maxpool(net.relu(net.bn1(net.conv1(x))))
+        return net.layer4(net.layer3(net.layer2(net.layer1(x))))
+
+    def forward(self, photos: Tensor) -> tuple[Tensor, Tensor]:
+        """Return global features (B, D), unit length, and local features (B, D, h, w)."""
+        features = self.feature_map(photos)                                 # (B, channels, h, w)
+        embedding = self.global_head(features.mean(dim=(2, 3)))             # (B, D)
+        return F.normalize(embedding.float(), dim=1), self.local_features(features)
+
+    def local_features(self, features: Tensor) -> Tensor:
+        """Return the (B, D, h, w) local features of a backbone's (B, channels, h, w) map."""
+        local = self.local_head(features).float()                           # (B, D, h, w)
+        return local if self.local_norm is None else self.local_norm * F.normalize(local, dim=1)
+
+
+class RerankingTransformer(nn.Module):
+    """Score how likely two images show the same product (RRT; Tan et al., ICCV 2021).
+
+    One post-norm transformer encoder reads both images' local features as a single sequence,
+    `[CLS] query [SEP] gallery`, and the score is a linear read-out of `[CLS]`. The defaults are
+    the published size: 6 layers, 4 heads, feed-forward 1024, no dropout.
+    """
+
+    def __init__(self, dim: int = 128, heads: int = 4, layers: int = 6, feedforward: int = 1024):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(dim, heads, feedforward, dropout=0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.segment = nn.Embedding(4, dim)    # [CLS], [SEP], query, gallery
+        self.score = nn.Linear(dim, 1)
+        for weight in self.parameters():       # nn.TransformerEncoder starts every layer from the same copy
+            if weight.dim() > 1:
+                nn.init.xavier_uniform_(weight)
+
+    def sequence(self, query: Tensor, gallery: Tensor) -> Tensor:
+        """Return the (B, 2 * h * w + 2, D) tokens of B pairs of local feature maps, each (B, D, h, w)."""
+        pairs, dim, height, width = query.shape
+        cls, sep, query_segment, gallery_segment = self.segment.weight                      # each (D,)
+        position = sine_position_code(height, width, dim).to(query)                         # (h*w, D)
+        query_tokens = query.flatten(2).transpose(1, 2) + (position + query_segment)        # (B, h*w, D)
+        gallery_tokens = gallery.flatten(2).transpose(1, 2) + (position + gallery_segment)  # (B, h*w, D)
+        return torch.cat(
+            [cls.expand(pairs, 1, dim), query_tokens, sep.expand(pairs, 1, dim), gallery_tokens], dim=1
+        )                                                                                   # (B, 2*h*w + 2, D)
+
+    def forward(self, query: Tensor, gallery: Tensor) -> Tensor:
+        """Return (B,) logits for B pairs of local feature maps, each (B, D, h, w).
+
+        Only `[CLS]` is read at the end, so the last layer computes that row alone: the same
+        logits as the whole layer for a sixth less work.
+        """
+        x = self.sequence(query, gallery)                                                   # (B, T, D)
+        for layer in self.encoder.layers[:-1]:
+            x = layer(x)
+        last = self.encoder.layers[-1]
+        cls = x[:, :1]                                                                      # (B, 1, D)
+        cls = last.norm1(cls + last.self_attn(cls, x, x, need_weights=False)[0])
+        cls = last.norm2(cls + last.linear2(F.relu(last.linear1(cls))))
+        return self.score(cls[:, 0]).squeeze(-1)                                            # (B,)
+
+
+def sine_position_code(height: int, width: int, dim: int) -> Tensor:
+    """Return the (height * width, dim) sine position code of the reranker, rows first.
+
+    The first half of the channels codes the row, the second the column (Carion et al., ECCV 2020). The angle of
+    place i of n is 2.0 * (i + 1) / n, 2.0 being the scale of the authors' code, divided by
+    10000 ** (2 * (c // 2) / half) for channel c of a half: sines on even channels, cosines on odd.
+    """
+    half = dim // 2
+    frequency = 10000.0 ** (-2.0 * (torch.arange(half) // 2) / half)        # (half,)
+
+    def line(length: int) -> Tensor:
+        angle = 2.0 * (torch.arange(length) + 1)[:, None] / length * frequency
+        return torch.where(torch.arange(half) % 2 == 0, angle.sin(), angle.cos())           # (length, half)
+
+    rows = line(height)[:, None].expand(height, width, half)
+    columns = line(width)[None].expand(height, width, half)
+    return torch.cat([rows, columns], dim=2).flatten(0, 1)                                  # (h*w, dim)

@@ -1,0 +1,66 @@
+"""Where a study's photos come from: the settings of its data stage to a checked manifest and a folder."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from waldo_utils import manifests
+from waldo_utils.study import DataStage
+
+
+def open_source(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
+    """Render or find the photos that the study trains and tests on.
+
+    Args:
+        settings: the data stage; `source` is "rendered", "grocery" or "sop".
+        folder: where rendered photos are kept.
+
+    Returns:
+        The checked manifest, validation products held out, and the folder that its paths are relative to.
+
+    Raises:
+        FileNotFoundError: a data set that cannot be made here is absent; the message says how to get it.
+        ValueError: the source is unknown, or the manifest breaks a rule of `manifests.check_manifest`.
+    """
+    if settings.source == "rendered":
+        from waldo_utils.miniature.datasets import render_sop
+
+        drawn = settings.rendered
+        root = render_sop(
+            folder / "rendered_sop", drawn.seed, drawn.families, drawn.family_size, drawn.photos, drawn.size,
+            drawn.difficulty,
+        )
+        manifest = manifests.hold_out(manifests.sop_manifest(root), settings.hold_out, seed=0)
+    elif settings.source == "grocery":
+        root = manifests.find_data("grocery")
+        manifest = manifests.grocery_manifest(root)
+    elif settings.source == "sop":
+        root = manifests.find_data("sop")
+        manifest = manifests.hold_out(manifests.sop_manifest(root), settings.hold_out, seed=0)
+    else:
+        raise ValueError(f"unknown data source {settings.source!r}: choose rendered, grocery or sop")
+    return manifests.check_manifest(manifest, root), root
+
+
+def open_transfer(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
+    """Render or find the photos of other kinds of products that trained models are carried over to.
+
+    The same products are in its splits "train" and "test"; nothing is trained on either.
+
+    Raises:
+        FileNotFoundError: Products-10k is absent; the message says how to get it.
+        ValueError: the data stage has no transfer set.
+    """
+    if settings.transfer == "rendered":
+        from waldo_utils.miniature.datasets import render_products10k
+
+        drawn = settings.rendered_transfer
+        root = render_products10k(
+            folder / "rendered_products10k", drawn.seed, drawn.families, drawn.family_size, drawn.photos, drawn.size,
+            drawn.difficulty,
+        )
+    elif settings.transfer == "products10k":
+        root = manifests.find_data("products10k")
+    else:
+        raise ValueError(f"unknown transfer set {settings.transfer!r}: choose rendered or products10k")
+    return manifests.check_manifest(manifests.products10k_manifest(root), root, disjoint=False), root
