@@ -8,9 +8,13 @@ from waldo_utils import metrics, retrieval
 # Four gallery photos of products a, a, b, c. Each row ranks the gallery for one query.
 GALLERY = np.array(["a", "a", "b", "c"])
 QUERIES = np.array(["a", "b", "c"])
-NEIGHBORS = np.array([[0, 2, 3],    # product a: hit at rank 1
-                      [3, 2, 0],    # product b: hit at rank 2
-                      [0, 1, 2]])   # product c: never found
+NEIGHBORS = np.array(
+    [
+        [0, 2, 3],  # product a: hit at rank 1
+        [3, 2, 0],  # product b: hit at rank 2
+        [0, 1, 2],
+    ]
+)  # product c: never found
 
 
 @pytest.mark.parametrize(("k", "expected"), [(1, 1 / 3), (2, 2 / 3), (3, 2 / 3)])

@@ -45,11 +45,17 @@ def test_image_model_refuses_normalized_photos_and_unknown_backbones():
 def test_sine_position_code_by_hand():
     code = sine_position_code(2, 4, 8)  # channels: 4 of the row, 4 of the column
     assert code.shape == (8, 8)
-    row, column = 1, 2                  # place 1 * 4 + 2; angles 2 * 2 / 2 and 2 * 3 / 4
-    frequency = 10000.0 ** -0.5
+    row, column = 1, 2  # place 1 * 4 + 2; angles 2 * 2 / 2 and 2 * 3 / 4
+    frequency = 10000.0**-0.5
     expected = [
-        np.sin(2.0), np.cos(2.0), np.sin(2.0 * frequency), np.cos(2.0 * frequency),
-        np.sin(1.5), np.cos(1.5), np.sin(1.5 * frequency), np.cos(1.5 * frequency),
+        np.sin(2.0),
+        np.cos(2.0),
+        np.sin(2.0 * frequency),
+        np.cos(2.0 * frequency),
+        np.sin(1.5),
+        np.cos(1.5),
+        np.sin(1.5 * frequency),
+        np.cos(1.5 * frequency),
     ]
     np.testing.assert_allclose(code[row * 4 + column], expected, rtol=1e-5)
 

@@ -27,7 +27,8 @@ def test_identity_batches_keep_families_together():
 
 def test_identity_batches_repeat_for_a_seed_and_differ_between_seeds():
     first, again, other = (
-        np.concatenate(list(identity_batches(LABELS, 4, 2, np.random.default_rng(seed)))) for seed in (1, 1, 2)
+        np.concatenate(list(identity_batches(LABELS, 4, 2, np.random.default_rng(seed))))
+        for seed in (1, 1, 2)
     )
     assert (first == again).all()
     assert (first != other).any()

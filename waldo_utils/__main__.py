@@ -16,12 +16,18 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--profile", default="mini", help=f"one of {', '.join(PROFILES)} (default: mini)")
     run.add_argument("--force", action="store_true", help="run everything again")
     run.add_argument("--only", metavar="NOTEBOOK", help="run a single notebook, for example 07_results")
-    run.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="another notebook parameter")
+    run.add_argument(
+        "--param", action="append", default=[], metavar="NAME=VALUE", help="another notebook parameter"
+    )
     status = commands.add_parser("status", help="say which notebooks are up to date")
     status.add_argument("--profile", default="mini", help=f"one of {', '.join(PROFILES)} (default: mini)")
     commands.add_parser("profiles", help="list the profiles")
-    pretrain = commands.add_parser("pretrain", help="make the starting weights of the small profiles (an hour on two cores)")
-    pretrain.add_argument("--work", type=Path, default=ROOT / "data" / "pretraining", help="folder for photos and checkpoints")
+    pretrain = commands.add_parser(
+        "pretrain", help="make the starting weights of the small profiles (an hour on two cores)"
+    )
+    pretrain.add_argument(
+        "--work", type=Path, default=ROOT / "data" / "pretraining", help="folder for photos and checkpoints"
+    )
     readme = commands.add_parser("readme", help="write the tables of results/ into README.md")
     readme.add_argument("--check", action="store_true", help="only say whether they agree")
     options = parser.parse_args(arguments)

@@ -94,7 +94,9 @@ def find(study: Study, name: str) -> Path:
     if changed:
         raise ValueError(f"{path} was made with other settings ({changed}): rerun notebook {notebook}")
     if content["sha256"] != sha256(path):
-        raise ValueError(f"{path} is not the file that was recorded (its SHA-256 differs): rerun notebook {notebook}")
+        raise ValueError(
+            f"{path} is not the file that was recorded (its SHA-256 differs): rerun notebook {notebook}"
+        )
     return path
 
 
@@ -181,7 +183,9 @@ def load_table(study: Study, name: str) -> pd.DataFrame:
     """
     path = results_folder(study) / "tables" / f"{name}.csv"
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run the notebooks before this one with profile {study.name!r}")
+        raise FileNotFoundError(
+            f"{path} is missing: run the notebooks before this one with profile {study.name!r}"
+        )
     provenance = json.loads(path.with_suffix(".json").read_text())
     changed = _differences(provenance["study"], json.loads(json.dumps(asdict(study))))
     if changed:

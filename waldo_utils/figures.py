@@ -7,6 +7,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import Image as DisplayedImage
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -24,12 +25,13 @@ STYLE = {
 }  # fmt: skip
 
 
-def save(figure: Figure, path: Path, dpi: int = 100) -> Path:
-    """Write a figure as a PNG of at most 256 colors and return the path."""
+def save(figure: Figure, path: Path, dpi: int = 100) -> DisplayedImage:
+    """Write a figure as a PNG of at most 160 colors and return it for display in a notebook."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=dpi, bbox_inches="tight", facecolor="white")
-    picture = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.FLOYDSTEINBERG)
-    return write_atomically(path, lambda partial: picture.save(partial, optimize=True))
+    picture = Image.open(buffer).convert("RGB").quantize(160, dither=Image.Dither.FLOYDSTEINBERG)
+    write_atomically(path, lambda partial: picture.save(partial, optimize=True))
+    return DisplayedImage(filename=str(path))
 
 
 def photo_sheet(photos: Sequence, columns: int, titles: Sequence[str] | None = None) -> Figure:
@@ -42,20 +44,26 @@ def photo_sheet(photos: Sequence, columns: int, titles: Sequence[str] | None = N
     """
     rows = -(-len(photos) // columns)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(rows, columns, figsize=(1.9 * columns, (2.2 if titles else 1.9) * rows), squeeze=False)
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(1.35 * columns, (1.6 if titles else 1.35) * rows), squeeze=False
+        )
         for ax in axes.flat:
             ax.axis("off")
         for i, (ax, photo) in enumerate(zip(axes.flat, photos, strict=False)):
             _show(ax, photo)
             if titles:
-                ax.set_title(titles[i], fontsize=12)
+                ax.set_title(titles[i], fontsize=10)
         figure.tight_layout(pad=0.3)
     plt.close(figure)
     return figure
 
 
 def neighbor_grid(
-    photos: Callable[[int], Image.Image], neighbors: np.ndarray, queries: Sequence[int], labels: np.ndarray, count: int = 5
+    photos: Callable[[int], Image.Image],
+    neighbors: np.ndarray,
+    queries: Sequence[int],
+    labels: np.ndarray,
+    count: int = 5,
 ) -> Figure:
     """Show queries, one per row, with their first neighbors.
 
@@ -94,19 +102,37 @@ def before_after_grid(
         for i, query in enumerate(queries):
             _framed(axes[2 * i][0], photos(query), QUERY, "")
             axes[2 * i][0].set_ylabel("before")
-            axes[2 * i + 1][0].text(0.95, 0.5, "after\nreranking", ha="right", va="center", fontsize=12, transform=axes[2 * i + 1][0].transAxes)
+            axes[2 * i + 1][0].text(
+                0.95,
+                0.5,
+                "after\nreranking",
+                ha="right",
+                va="center",
+                fontsize=11,
+                transform=axes[2 * i + 1][0].transAxes,
+            )
             axes[2 * i + 1][0].axis("off")
             _fill(axes[2 * i][1:], photos, before[query][:count], labels[query], labels)
             old = {int(row): rank for rank, row in enumerate(before[query], start=1)}
             new = after[query][:count]
-            _fill(axes[2 * i + 1][1:], photos, new, labels[query], labels, [f"was {old[int(row)]}" for row in new])
+            _fill(
+                axes[2 * i + 1][1:],
+                photos,
+                new,
+                labels[query],
+                labels,
+                [f"was {old[int(row)]}" for row in new],
+            )
     plt.close(figure)
     return figure
 
 
 def _grid(rows: int, count: int, titles: list[str]) -> tuple[Figure, np.ndarray]:
     figure, axes = plt.subplots(
-        max(rows, 1), count + 1, figsize=(1.75 * (count + 1.2), 1.8 * max(rows, 1)), squeeze=False,
+        max(rows, 1),
+        count + 1,
+        figsize=(1.35 * (count + 1.2), 1.38 * max(rows, 1)),
+        squeeze=False,
         gridspec_kw={"width_ratios": [1.15, *[1] * count]},
     )
     for ax in axes.flat:
@@ -118,20 +144,43 @@ def _grid(rows: int, count: int, titles: list[str]) -> tuple[Figure, np.ndarray]
     return figure, axes
 
 
-def _fill(axes, photos, row: np.ndarray, label: int, labels: np.ndarray, notes: list[str] | None = None) -> None:
+def _fill(
+    axes, photos, row: np.ndarray, label: int, labels: np.ndarray, notes: list[str] | None = None
+) -> None:
     for i, (ax, neighbor) in enumerate(zip(axes, row, strict=False)):
         right = labels[neighbor] == label
         _framed(ax, photos(int(neighbor)), RIGHT if right else WRONG, "✓" if right else "✗")
         if notes:
-            ax.text(0.97, 0.03, notes[i], transform=ax.transAxes, ha="right", va="bottom", fontsize=9, color="white", bbox={"facecolor": "black", "alpha": 0.6, "pad": 1.5, "linewidth": 0})
+            ax.text(
+                0.97,
+                0.03,
+                notes[i],
+                transform=ax.transAxes,
+                ha="right",
+                va="bottom",
+                fontsize=8,
+                color="white",
+                bbox={"facecolor": "black", "alpha": 0.6, "pad": 1.5, "linewidth": 0},
+            )
 
 
 def _framed(ax: Axes, photo, color: str, mark: str) -> None:
     _show(ax, photo)
     for spine in ax.spines.values():
-        spine.set(visible=True, color=color, linewidth=4)
+        spine.set(visible=True, color=color, linewidth=3)
     if mark:
-        ax.text(0.06, 0.94, mark, transform=ax.transAxes, ha="left", va="top", fontsize=14, fontweight="bold", color="white", bbox={"facecolor": color, "pad": 2, "linewidth": 0})
+        ax.text(
+            0.06,
+            0.94,
+            mark,
+            transform=ax.transAxes,
+            ha="left",
+            va="top",
+            fontsize=11,
+            fontweight="bold",
+            color="white",
+            bbox={"facecolor": color, "pad": 2, "linewidth": 0},
+        )
 
 
 def _show(ax: Axes, photo) -> None:
@@ -141,7 +190,7 @@ def _show(ax: Axes, photo) -> None:
     side = max(photo.size)
     square = Image.new("RGB", (side, side), "white")
     square.paste(photo, ((side - photo.width) // 2, (side - photo.height) // 2))
-    square.thumbnail((160, 160))
+    square.thumbnail((128, 128))
     ax.imshow(np.asarray(square))
 
 
@@ -205,11 +254,16 @@ def difference_plot(differences: pd.DataFrame) -> Figure:
             color = GREEN if row.low > 0 else VERMILION if row.high < 0 else GREY
             marker = "^" if row.low > 0 else "v" if row.high < 0 else "o"
             error = [[100 * (row.difference - row.low)], [100 * (row.high - row.difference)]]
-            ax.errorbar([100 * row.difference], [place], xerr=error, fmt=marker, color=color, capsize=5, markersize=9)
+            ax.errorbar(
+                [100 * row.difference], [place], xerr=error, fmt=marker, color=color, capsize=5, markersize=9
+            )
         names = [f"{row.method}\nminus {row.baseline}" for row in differences[::-1].itertuples()]
         ax.set_yticks(range(len(names)), names, fontsize=11)
         ax.axvline(0, color="black", linewidth=1)
-        ax.set(xlabel="difference of recall@1 (points), 95 % interval over products", ylim=(-0.6, len(names) - 0.4))
+        ax.set(
+            xlabel="difference of recall@1 (points), 95 % interval over products",
+            ylim=(-0.6, len(names) - 0.4),
+        )
         ax.grid(axis="x", alpha=0.3)
         figure.tight_layout()
     plt.close(figure)
@@ -226,8 +280,16 @@ def category_bars(table: pd.DataFrame) -> Figure:
     with plt.rc_context(STYLE):
         figure, ax = plt.subplots(figsize=(9, 0.36 * len(table) + 1.6))
         places = np.arange(len(table))
-        ax.barh(places + 0.2, 100 * table["category accuracy"], 0.4, color=SKY, label="category of the nearest neighbor")
-        ax.barh(places - 0.2, 100 * table["R@1"], 0.4, color=BLUE, label="product of the nearest neighbor (R@1)")
+        ax.barh(
+            places + 0.2,
+            100 * table["category accuracy"],
+            0.4,
+            color=SKY,
+            label="category of the nearest neighbor",
+        )
+        ax.barh(
+            places - 0.2, 100 * table["R@1"], 0.4, color=BLUE, label="product of the nearest neighbor (R@1)"
+        )
         ax.set_yticks(places, table.category, fontsize=11)
         ax.set(xlabel="% of queries", xlim=(0, 100), ylim=(-0.6, len(table) - 0.4))
         ax.grid(axis="x", alpha=0.3)
@@ -244,15 +306,21 @@ def ablation_heatmap(table: pd.DataFrame) -> Figure:
         table: fractions; rows are transforms, columns the stages that saw them.
     """
     order = [c for c in ("shortlist", "reranker", "both") if c in table.columns]
-    values = 100 * table[order].assign(mean=table[order].mean(axis=1)).sort_values("mean", ascending=False)[order]
+    values = (
+        100 * table[order].assign(mean=table[order].mean(axis=1)).sort_values("mean", ascending=False)[order]
+    )
     with plt.rc_context(STYLE):
         figure, ax = plt.subplots(figsize=(7, 0.45 * len(values) + 1.6))
-        image = ax.imshow(values, cmap="cividis", aspect="auto", vmin=0, vmax=max(float(np.nanmax(values)), 1))
+        image = ax.imshow(
+            values, cmap="cividis", aspect="auto", vmin=0, vmax=max(float(np.nanmax(values)), 1)
+        )
         for (row, column), value in np.ndenumerate(values.to_numpy()):
             if not np.isnan(value):
                 shade = "white" if value < 0.6 * np.nanmax(values) else "black"
                 ax.text(column, row, f"{value:.1f}", ha="center", va="center", color=shade, fontsize=12)
-        ax.set_xticks(range(len(order)), [f"{name} saw it" if name != "both" else "both saw it" for name in order])
+        ax.set_xticks(
+            range(len(order)), [f"{name} saw it" if name != "both" else "both saw it" for name in order]
+        )
         ax.set_yticks(range(len(values)), values.index)
         ax.spines[:].set_visible(False)
         figure.colorbar(image, label="recall@1 after reranking (%)")

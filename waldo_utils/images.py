@@ -54,8 +54,8 @@ class PhotoCache:
     """
 
     def __init__(self, pixels: np.ndarray, shapes: np.ndarray, rows: np.ndarray | None = None):
-        self.pixels = pixels                                                 # (bytes,)
-        self.shapes = shapes                                                 # (N, 2) height, width
+        self.pixels = pixels  # (bytes,)
+        self.shapes = shapes  # (N, 2) height, width
         sizes = 3 * shapes.prod(axis=1)
         self.starts = np.cumsum(sizes) - sizes
         self.rows = np.arange(len(shapes)) if rows is None else rows
@@ -98,16 +98,20 @@ def build_cache(manifest: pd.DataFrame, root: Path, folder: Path, size: int) -> 
     if (folder / "fingerprint.txt").exists() and (folder / "fingerprint.txt").read_text() == fingerprint:
         return open_cache(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    needed = len(files) * 3 * size * size * 3 // 2                           # with aspect ratios up to 3 : 2
+    needed = len(files) * 3 * size * size * 3 // 2  # with aspect ratios up to 3 : 2
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise OSError(f"the photo cache needs about {needed / 1e9:.1f} GB, {folder} has {free / 1e9:.1f} GB: make room")
+        raise OSError(
+            f"the photo cache needs about {needed / 1e9:.1f} GB, {folder} has {free / 1e9:.1f} GB: make room"
+        )
 
     def decode(file: Path) -> np.ndarray:
         photo = read_photo(file)
         scale = size / min(photo.size)
         if scale < 1:
-            photo = photo.resize((round(photo.width * scale), round(photo.height * scale)), Image.Resampling.BICUBIC)
+            photo = photo.resize(
+                (round(photo.width * scale), round(photo.height * scale)), Image.Resampling.BICUBIC
+            )
         return np.asarray(photo)
 
     shapes = np.empty((len(files), 2), dtype=np.int64)
@@ -276,7 +280,10 @@ def rotation(batch: Tensor, generator: torch.Generator) -> Tensor:
 
     angles = (torch.rand(len(batch), generator=generator) * 30 - 15).tolist()
     return torch.stack(
-        [functional.rotate(photo, angle, functional.InterpolationMode.BILINEAR) for photo, angle in zip(batch, angles, strict=True)]
+        [
+            functional.rotate(photo, angle, functional.InterpolationMode.BILINEAR)
+            for photo, angle in zip(batch, angles, strict=True)
+        ]
     ).clamp(0, 1)
 
 

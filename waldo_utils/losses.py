@@ -25,13 +25,13 @@ def contrastive_loss(embeddings: Tensor, labels: Tensor, temperature: float) -> 
         ValueError: no image of the batch has another image of its product in it.
     """
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    positive = (labels[:, None] == labels) & ~itself                        # (B, B)
-    has_positive = positive.any(dim=1)                                      # (B,)
+    positive = (labels[:, None] == labels) & ~itself  # (B, B)
+    has_positive = positive.any(dim=1)  # (B,)
     if not has_positive.any():
         raise ValueError("the batch holds no two images of one product: draw at least 2 images per product")
 
-    similarity = (embeddings @ embeddings.T).float() / temperature          # (B, B)
-    log_all = similarity.masked_fill(itself, 0.0).logsumexp(dim=1)          # (B,)
+    similarity = (embeddings @ embeddings.T).float() / temperature  # (B, B)
+    log_all = similarity.masked_fill(itself, 0.0).logsumexp(dim=1)  # (B,)
     log_positive = similarity[has_positive].masked_fill(~positive[has_positive], -torch.inf).logsumexp(dim=1)
     return (log_all[has_positive] - log_positive).sum() / len(labels)
 

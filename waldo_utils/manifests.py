@@ -20,7 +20,10 @@ from waldo_utils.images import read_photo
 from waldo_utils.study import ROOT
 
 SPLITS = ("train", "validation", "test")
-SOP_COUNTS = {"train": (59_551, 11_318), "test": (60_502, 11_316)}  # photos, products (Oh Song et al., CVPR 2016)
+SOP_COUNTS = {
+    "train": (59_551, 11_318),
+    "test": (60_502, 11_316),
+}  # photos, products (Oh Song et al., CVPR 2016)
 GROCERY_ARCHIVE = "https://codeload.github.com/marcusklasson/GroceryStoreDataset/zip/refs/heads/master"
 HOW_TO_GET = {
     "sop": "download Stanford_Online_Products.zip (https://cvgl.stanford.edu/projects/lifted_struct/; also linked from "
@@ -55,10 +58,16 @@ def sop_manifest(root: Path) -> pd.DataFrame:
     """
     parts = []
     for split in ("train", "test"):
-        listing = _read_listing(root / f"Ebay_{split}.txt", ["image_id", "class_id", "super_class_id", "path"], " ")
+        listing = _read_listing(
+            root / f"Ebay_{split}.txt", ["image_id", "class_id", "super_class_id", "path"], " "
+        )
         folder = listing.path.str.split("/").str[0]
         category = folder.str.removesuffix("_final").str.replace("_", " ")
-        parts.append(pd.DataFrame({"path": listing.path, "label": listing.class_id - 1, "category": category, "split": split}))
+        parts.append(
+            pd.DataFrame(
+                {"path": listing.path, "label": listing.class_id - 1, "category": category, "split": split}
+            )
+        )
     manifest = pd.concat(parts, ignore_index=True)
     settings = root / "settings.json"
     if settings.exists():
@@ -81,14 +90,25 @@ def products10k_manifest(root: Path) -> pd.DataFrame:
     group = train.drop_duplicates("class").set_index("class").group
     unknown = test[~test["class"].isin(group.index)]
     if len(unknown):
-        raise ValueError(f"{len(unknown)} test photos are of products that train.csv lacks, first {unknown.name.iloc[0]}: restore train.csv")
+        raise ValueError(
+            f"{len(unknown)} test photos are of products that train.csv lacks, first {unknown.name.iloc[0]}: restore train.csv"
+        )
     names = {}
     if (root / "categories.csv").exists():
         names = pd.read_csv(root / "categories.csv").set_index("group").name.to_dict()
     parts = []
     for split, listing in (("train", train), ("test", test)):
         category = listing["class"].map(group).map(lambda number: str(names.get(number, number)))
-        parts.append(pd.DataFrame({"path": f"{split}/" + listing.name, "label": listing["class"], "category": category, "split": split}))
+        parts.append(
+            pd.DataFrame(
+                {
+                    "path": f"{split}/" + listing.name,
+                    "label": listing["class"],
+                    "category": category,
+                    "split": split,
+                }
+            )
+        )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -107,18 +127,28 @@ def grocery_manifest(root: Path) -> pd.DataFrame:
         raise FileNotFoundError(f"{root} holds none of train.txt, val.txt, test.txt: {HOW_TO_GET['grocery']}")
     classes = _read_listing(
         root / "classes.csv",
-        ["Class Name (str)", "Class ID (int)", "Coarse Class Name (str)", "Coarse Class ID (int)"], ",",
+        ["Class Name (str)", "Class ID (int)", "Coarse Class Name (str)", "Coarse Class ID (int)"],
+        ",",
     ).drop_duplicates("Coarse Class ID (int)")
     names = classes.set_index("Coarse Class ID (int)")["Coarse Class Name (str)"]
     rows = []
     for path in lists:
         for number, line in enumerate(path.read_text().splitlines(), start=1):
             fields = [field.strip() for field in line.rsplit(",", 2)]
-            if len(fields) != 3 or not fields[1].isdigit() or not fields[2].isdigit() or int(fields[2]) not in names.index:
-                raise ValueError(f"{path} line {number} is {line!r}: expected 'path, fine label, coarse label'")
+            if (
+                len(fields) != 3
+                or not fields[1].isdigit()
+                or not fields[2].isdigit()
+                or int(fields[2]) not in names.index
+            ):
+                raise ValueError(
+                    f"{path} line {number} is {line!r}: expected 'path, fine label, coarse label'"
+                )
             rows.append((fields[0], int(fields[1]), names[int(fields[2])].replace("-", " ").lower()))
     manifest = pd.DataFrame(rows, columns=["path", "label", "category"])
-    manifest["split"] = np.select([manifest.label % 2 == 1, manifest.label % 8 == 6], ["test", "validation"], "train")
+    manifest["split"] = np.select(
+        [manifest.label % 2 == 1, manifest.label % 8 == 6], ["test", "validation"], "train"
+    )
     return manifest
 
 
@@ -129,12 +159,16 @@ def _read_listing(path: Path, columns: list[str], separator: str) -> pd.DataFram
     lines = path.read_text(encoding="utf-8").splitlines()
     header = [name.strip() for name in lines[0].split(separator)] if lines else []
     if header[: len(columns)] != columns:
-        raise ValueError(f"{path} starts with {lines[0] if lines else ''!r}: expected the columns {', '.join(columns)}")
+        raise ValueError(
+            f"{path} starts with {lines[0] if lines else ''!r}: expected the columns {', '.join(columns)}"
+        )
     rows = []
     for number, line in enumerate(lines[1:], start=2):
         fields = [field.strip() for field in line.split(separator)]
         if len(fields) != len(header) or not all(fields[: len(columns)]):
-            raise ValueError(f"{path} line {number} is {line!r}: expected {len(header)} fields ({', '.join(header)})")
+            raise ValueError(
+                f"{path} line {number} is {line!r}: expected {len(header)} fields ({', '.join(header)})"
+            )
         rows.append(fields[: len(columns)])
     table = pd.DataFrame(rows, columns=columns)
     for column in columns:
@@ -142,7 +176,9 @@ def _read_listing(path: Path, columns: list[str], separator: str) -> pd.DataFram
             wrong = ~table[column].str.fullmatch(r"\d+")
             if wrong.any():
                 row = int(wrong.argmax())
-                raise ValueError(f"{path} line {row + 2}: {column} is {table[column][row]!r}, expected a whole number")
+                raise ValueError(
+                    f"{path} line {row + 2}: {column} is {table[column][row]!r}, expected a whole number"
+                )
             table[column] = table[column].astype(int)
     return table
 
@@ -156,7 +192,9 @@ def _beside(root: Path, name: str) -> Path:
 # ---------------------------------------------------------------- checks and splits
 
 
-def check_manifest(manifest: pd.DataFrame, root: Path, disjoint: bool = True, read: bool = False) -> pd.DataFrame:
+def check_manifest(
+    manifest: pd.DataFrame, root: Path, disjoint: bool = True, read: bool = False
+) -> pd.DataFrame:
     """Return the manifest if it keeps all rules.
 
     Args:
@@ -176,22 +214,49 @@ def check_manifest(manifest: pd.DataFrame, root: Path, disjoint: bool = True, re
     _refuse(paths[paths.duplicated()].tolist(), "are listed twice", "correct the list file")
     base = root.resolve()
     files = [root / path for path in paths]
-    _refuse([p for p, f in zip(paths, files, strict=True) if not f.exists()], "are missing", "unpack the data set again")
+    _refuse(
+        [p for p, f in zip(paths, files, strict=True) if not f.exists()],
+        "are missing",
+        "unpack the data set again",
+    )
     _refuse(
         [p for p, f in zip(paths, files, strict=True) if not f.resolve().is_relative_to(base)],
-        "are links that lead out of the data set's folder", "replace them by the photos",
+        "are links that lead out of the data set's folder",
+        "replace them by the photos",
     )
-    _refuse([p for p, f in zip(paths, files, strict=True) if f.stat().st_size == 0], "are empty files", "restore them")
+    _refuse(
+        [p for p, f in zip(paths, files, strict=True) if f.stat().st_size == 0],
+        "are empty files",
+        "restore them",
+    )
     first = manifest.drop_duplicates("label").set_index("label")
     if disjoint:
-        _refuse(paths[manifest.split != manifest.label.map(first.split)].tolist(), "show a product of another split", "correct the split")
-    _refuse(paths[manifest.category != manifest.label.map(first.category)].tolist(), "show a product of another category", "correct the list")
-    count = manifest.groupby(["split", "label"]).path.transform("size") if disjoint else manifest.groupby("label").path.transform("size")
-    _refuse(paths[count < 2].tolist(), "are the only photo of their product", "remove the product, or add a photo")
+        _refuse(
+            paths[manifest.split != manifest.label.map(first.split)].tolist(),
+            "show a product of another split",
+            "correct the split",
+        )
+    _refuse(
+        paths[manifest.category != manifest.label.map(first.category)].tolist(),
+        "show a product of another category",
+        "correct the list",
+    )
+    count = (
+        manifest.groupby(["split", "label"]).path.transform("size")
+        if disjoint
+        else manifest.groupby("label").path.transform("size")
+    )
+    _refuse(
+        paths[count < 2].tolist(), "are the only photo of their product", "remove the product, or add a photo"
+    )
     if read:
         with ThreadPoolExecutor() as pool:
             faults = list(tqdm(pool.map(_fault, files), total=len(files), desc="read photos", unit="photo"))
-        _refuse([p for p, fault in zip(paths, faults, strict=True) if fault], "cannot be read as photos", "restore or remove them")
+        _refuse(
+            [p for p, fault in zip(paths, faults, strict=True) if fault],
+            "cannot be read as photos",
+            "restore or remove them",
+        )
     return manifest
 
 
@@ -248,7 +313,9 @@ def hold_out(manifest: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame
 
 def duplicates(manifest: pd.DataFrame, root: Path) -> pd.DataFrame:
     """Return photos that are byte for byte the same as an earlier one: columns `path` and `same_as`."""
-    digests = [hashlib.sha1((root / path).read_bytes(), usedforsecurity=False).hexdigest() for path in manifest.path]
+    digests = [
+        hashlib.sha1((root / path).read_bytes(), usedforsecurity=False).hexdigest() for path in manifest.path
+    ]
     first = manifest.path.groupby(digests, sort=False).transform("first")
     same = first != manifest.path
     return pd.DataFrame({"path": manifest.path[same], "same_as": first[same]}).reset_index(drop=True)
@@ -308,7 +375,9 @@ def unpack(archive: Path) -> Path:
             for entry in entries:
                 parts = PurePosixPath(entry.filename.replace("\\", "/"))
                 if parts.is_absolute() or ".." in parts.parts:
-                    raise ValueError(f"{archive} has an entry outside its folder ({entry.filename}): do not trust it, fetch it again")
+                    raise ValueError(
+                        f"{archive} has an entry outside its folder ({entry.filename}): do not trust it, fetch it again"
+                    )
             partial = folder.with_name(f"{folder.name}.partial")
             for entry in tqdm(entries, desc=f"unpack {archive.name}", unit="file"):
                 opened.extract(entry, partial)
@@ -337,16 +406,25 @@ def fetch(address: str, folder: Path) -> Path:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 append = have and answer.status == 206
                 total = int(answer.headers.get("Content-Length") or 0) + (have if append else 0)
-                with partial.open("ab" if append else "wb") as out, tqdm(
-                    total=total or None, initial=have if append else 0, unit="B", unit_scale=True, desc="download"
-                ) as bar:
+                with (
+                    partial.open("ab" if append else "wb") as out,
+                    tqdm(
+                        total=total or None,
+                        initial=have if append else 0,
+                        unit="B",
+                        unit_scale=True,
+                        desc="download",
+                    ) as bar,
+                ):
                     while chunk := answer.read(1 << 20):
                         out.write(chunk)
                         bar.update(len(chunk))
         except (urllib.error.URLError, OSError) as error:
             raise ConnectionError(f"cannot download {address} ({error}): {HOW_TO_GET['grocery']}") from None
         if total and partial.stat().st_size != total:
-            raise ConnectionError(f"the download of {address} stopped at {partial.stat().st_size} of {total} bytes: run again to go on")
+            raise ConnectionError(
+                f"the download of {address} stopped at {partial.stat().st_size} of {total} bytes: run again to go on"
+            )
         if not zipfile.is_zipfile(partial):
             partial.unlink()
             raise ValueError(f"{address} did not give a zip archive: {HOW_TO_GET['grocery']}")

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from waldo_utils.models import ImageModel, RerankingTransformer
 
-CONTENT = 30                       # leading channels that hold the patches' content, two less than a head's width
+CONTENT = 30  # leading channels that hold the patches' content, two less than a head's width
 QUERY, GALLERY, SPECIAL = 112, 114, 116  # channels that mark a token's photo, and [CLS] and [SEP]
-MATCHED = (118, 120, 122)          # channels for the shares of the first three heads
-READ_OUT = 124                     # channel of [CLS] that the score reads
-MARK = 8.0                         # size of a marker
-GAIN = 8.0                         # size of a share of one
+MATCHED = (118, 120, 122)  # channels for the shares of the first three heads
+READ_OUT = 124  # channel of [CLS] that the score reads
+MARK = 8.0  # size of a marker
+GAIN = 8.0  # size of a share of one
 SHARPNESS = ((16.0, 0.8), (8.0, 0.7), (30.0, 0.9))  # factor of the cosine and threshold, for three heads
-SMALL = 0.1                        # what is left of the random weights elsewhere
+SMALL = 0.1  # what is left of the random weights elsewhere
 
 
 @torch.no_grad()
@@ -32,19 +32,19 @@ def start_as_matching(reranker: RerankingTransformer, local_norm: float) -> None
         local_norm: length of the local features, whose content is in the first `CONTENT` channels.
     """
     dim, heads = reranker.segment.embedding_dim, reranker.encoder.layers[0].self_attn.num_heads
-    width = dim // heads                                                     # of a head
+    width = dim // heads  # of a head
     reranker.segment.weight.mul_(SMALL)
     for token, channel in enumerate((SPECIAL, SPECIAL, QUERY, GALLERY)):
         reranker.segment.weight[token, channel] = MARK
     for layer in reranker.encoder.layers:
         layer.linear2.weight.mul_(SMALL)
         layer.self_attn.out_proj.weight.mul_(SMALL)
-        layer.self_attn.in_proj_weight[: 2 * dim].mul_(SMALL)                # attention starts even
+        layer.self_attn.in_proj_weight[: 2 * dim].mul_(SMALL)  # attention starts even
 
     first, last = reranker.encoder.layers[0].self_attn, reranker.encoder.layers[-1].self_attn
-    query, key, value = first.in_proj_weight.chunk(3)                        # (D, D) each, views
+    query, key, value = first.in_proj_weight.chunk(3)  # (D, D) each, views
     root = math.sqrt(width)
-    cross = math.sqrt(10.0 * root) / MARK                                    # the other photo 20 above the own one
+    cross = math.sqrt(10.0 * root) / MARK  # the other photo 20 above the own one
     for head, (factor, threshold) in enumerate(SHARPNESS):
         rows = slice(head * width, head * width + width)
         query[rows], key[rows] = 0.0, 0.0
@@ -59,7 +59,7 @@ def start_as_matching(reranker: RerankingTransformer, local_norm: float) -> None
         key[bar, SPECIAL] = (10.0 + factor * threshold) * root / MARK
         share = head * width
         value[share] = 0.0
-        value[share, QUERY] = value[share, GALLERY] = 1 / MARK               # 1 for patches, 0 for [CLS] and [SEP]
+        value[share, QUERY] = value[share, GALLERY] = 1 / MARK  # 1 for patches, 0 for [CLS] and [SEP]
         first.out_proj.weight[:, share] = 0.0
         first.out_proj.weight[MATCHED[head], share] = GAIN
 
@@ -80,12 +80,12 @@ def content_head(model: ImageModel, maps: Tensor) -> None:
         model: its global head says what matters about a patch; its local head is replaced.
         maps: (N, channels, h, w) feature maps of train photos.
     """
-    projection = model.global_head.weight                                    # (D, channels)
-    patches = maps.flatten(2).transpose(1, 2).flatten(0, 1).float() @ projection.T          # (N*h*w, D)
+    projection = model.global_head.weight  # (D, channels)
+    patches = maps.flatten(2).transpose(1, 2).flatten(0, 1).float() @ projection.T  # (N*h*w, D)
     mean = patches.mean(dim=0)
     _, axes = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
-    rows = axes.flip(1)[:, :CONTENT].T                                       # (CONTENT, D), strongest first
-    weight = model.local_head.weight                                         # (D, channels, 1, 1)
+    rows = axes.flip(1)[:, :CONTENT].T  # (CONTENT, D), strongest first
+    weight = model.local_head.weight  # (D, channels, 1, 1)
     weight.zero_()
     weight[:CONTENT, :, 0, 0] = rows @ projection
     model.local_head.bias.zero_()

@@ -64,13 +64,13 @@ class ImageModel(nn.Module):
 
     def forward(self, photos: Tensor) -> tuple[Tensor, Tensor]:
         """Return global features (B, D), unit length, and local features (B, D, h, w)."""
-        features = self.feature_map(photos)                                 # (B, channels, h, w)
-        embedding = self.global_head(features.mean(dim=(2, 3)))             # (B, D)
+        features = self.feature_map(photos)  # (B, channels, h, w)
+        embedding = self.global_head(features.mean(dim=(2, 3)))  # (B, D)
         return F.normalize(embedding.float(), dim=1), self.local_features(features)
 
     def local_features(self, features: Tensor) -> Tensor:
         """Return the (B, D, h, w) local features of a backbone's (B, channels, h, w) map."""
-        local = self.local_head(features).float()                           # (B, D, h, w)
+        local = self.local_head(features).float()  # (B, D, h, w)
         return local if self.local_norm is None else self.local_norm * F.normalize(local, dim=1)
 
 
@@ -86,22 +86,22 @@ class RerankingTransformer(nn.Module):
         super().__init__()
         layer = nn.TransformerEncoderLayer(dim, heads, feedforward, dropout=0.0, batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
-        self.segment = nn.Embedding(4, dim)    # [CLS], [SEP], query, gallery
+        self.segment = nn.Embedding(4, dim)  # [CLS], [SEP], query, gallery
         self.score = nn.Linear(dim, 1)
-        for weight in self.parameters():       # nn.TransformerEncoder starts every layer from the same copy
+        for weight in self.parameters():  # nn.TransformerEncoder starts every layer from the same copy
             if weight.dim() > 1:
                 nn.init.xavier_uniform_(weight)
 
     def sequence(self, query: Tensor, gallery: Tensor) -> Tensor:
         """Return the (B, 2 * h * w + 2, D) tokens of B pairs of local feature maps, each (B, D, h, w)."""
         pairs, dim, height, width = query.shape
-        cls, sep, query_segment, gallery_segment = self.segment.weight                      # each (D,)
-        position = sine_position_code(height, width, dim).to(query)                         # (h*w, D)
-        query_tokens = query.flatten(2).transpose(1, 2) + (position + query_segment)        # (B, h*w, D)
+        cls, sep, query_segment, gallery_segment = self.segment.weight  # each (D,)
+        position = sine_position_code(height, width, dim).to(query)  # (h*w, D)
+        query_tokens = query.flatten(2).transpose(1, 2) + (position + query_segment)  # (B, h*w, D)
         gallery_tokens = gallery.flatten(2).transpose(1, 2) + (position + gallery_segment)  # (B, h*w, D)
         return torch.cat(
             [cls.expand(pairs, 1, dim), query_tokens, sep.expand(pairs, 1, dim), gallery_tokens], dim=1
-        )                                                                                   # (B, 2*h*w + 2, D)
+        )  # (B, 2*h*w + 2, D)
 
     def forward(self, query: Tensor, gallery: Tensor) -> Tensor:
         """Return (B,) logits for B pairs of local feature maps, each (B, D, h, w).
@@ -109,14 +109,14 @@ class RerankingTransformer(nn.Module):
         Only `[CLS]` is read at the end, so the last layer computes that row alone: the same
         logits as the whole layer for a sixth less work.
         """
-        x = self.sequence(query, gallery)                                                   # (B, T, D)
+        x = self.sequence(query, gallery)  # (B, T, D)
         for layer in self.encoder.layers[:-1]:
             x = layer(x)
         last = self.encoder.layers[-1]
-        cls = x[:, :1]                                                                      # (B, 1, D)
+        cls = x[:, :1]  # (B, 1, D)
         cls = last.norm1(cls + last.self_attn(cls, x, x, need_weights=False)[0])
         cls = last.norm2(cls + last.linear2(F.relu(last.linear1(cls))))
-        return self.score(cls[:, 0]).squeeze(-1)                                            # (B,)
+        return self.score(cls[:, 0]).squeeze(-1)  # (B,)
 
 
 def sine_position_code(height: int, width: int, dim: int) -> Tensor:
@@ -127,12 +127,12 @@ def sine_position_code(height: int, width: int, dim: int) -> Tensor:
     10000 ** (2 * (c // 2) / half) for channel c of a half: sines on even channels, cosines on odd.
     """
     half = dim // 2
-    frequency = 10000.0 ** (-2.0 * (torch.arange(half) // 2) / half)        # (half,)
+    frequency = 10000.0 ** (-2.0 * (torch.arange(half) // 2) / half)  # (half,)
 
     def line(length: int) -> Tensor:
         angle = 2.0 * (torch.arange(length) + 1)[:, None] / length * frequency
-        return torch.where(torch.arange(half) % 2 == 0, angle.sin(), angle.cos())           # (length, half)
+        return torch.where(torch.arange(half) % 2 == 0, angle.sin(), angle.cos())  # (length, half)
 
     rows = line(height)[:, None].expand(height, width, half)
     columns = line(width)[None].expand(height, width, half)
-    return torch.cat([rows, columns], dim=2).flatten(0, 1)                                  # (h*w, dim)
+    return torch.cat([rows, columns], dim=2).flatten(0, 1)  # (h*w, dim)

@@ -29,7 +29,12 @@ STAGES = (
     Stage("06_categories_and_neighbors", ("03_train_reranker",)),
     Stage(
         "07_results",
-        ("03_train_reranker", "04_ablate_transforms", "05_evaluate_products10k", "06_categories_and_neighbors"),
+        (
+            "03_train_reranker",
+            "04_ablate_transforms",
+            "05_evaluate_products10k",
+            "06_categories_and_neighbors",
+        ),
     ),
 )
 
@@ -40,7 +45,7 @@ class Folders:
 
     notebooks: Path
     results: Path  # of the profile
-    data: Path     # of the profile
+    data: Path  # of the profile
 
     @classmethod
     def of(cls, study: Study) -> "Folders":
@@ -74,7 +79,10 @@ def sources(notebook: Path, package: Path = ROOT / "waldo_utils") -> list[Path]:
     waiting = [code]
     while waiting:
         for name in _imports(waiting.pop()):
-            for path in (package.parent / f"{name.replace('.', '/')}.py", package.parent / name.replace(".", "/") / "__init__.py"):
+            for path in (
+                package.parent / f"{name.replace('.', '/')}.py",
+                package.parent / name.replace(".", "/") / "__init__.py",
+            ):
                 if path.exists() and path not in found:
                     found.add(path)
                     waiting.append(path.read_text())
@@ -138,7 +146,9 @@ def run(
     """
     folders = folders or Folders.of(study)
     if only and only not in [stage.stem for stage in stages]:
-        raise ValueError(f"unknown notebook {only!r}: choose one of {', '.join(stage.stem for stage in stages)}")
+        raise ValueError(
+            f"unknown notebook {only!r}: choose one of {', '.join(stage.stem for stage in stages)}"
+        )
     parameters = {"profile": study.name, **(parameters or {})}
     chosen = [stage for stage in stages if only in (None, stage.stem)]
     for stage in chosen:
@@ -161,8 +171,14 @@ def run(
         fault = execute(folders.notebooks / f"{stage.stem}.ipynb", _executed(stage, folders), parameters)
         minutes = (time.monotonic() - begin) / 60
         if fault:
-            print(f"[{number}/{len(stages)}] {stage.stem} FAILED after {minutes:.1f} min: {fault}", file=sys.stderr)
-            print(f"its executed copy is {_executed(stage, folders)}; the next run starts with it", file=sys.stderr)
+            print(
+                f"[{number}/{len(stages)}] {stage.stem} FAILED after {minutes:.1f} min: {fault}",
+                file=sys.stderr,
+            )
+            print(
+                f"its executed copy is {_executed(stage, folders)}; the next run starts with it",
+                file=sys.stderr,
+            )
             return 1
         _write(_stamp(stage, folders), _fingerprint(stage, study, parameters, folders) + f"\n{time.time()}")
         print(f"[{number}/{len(stages)}] {stage.stem} done in {minutes:.1f} min", flush=True)
@@ -181,7 +197,9 @@ def run(
     return 0
 
 
-def status(study: Study, folders: Folders | None = None, stages: tuple[Stage, ...] = STAGES) -> dict[str, bool]:
+def status(
+    study: Study, folders: Folders | None = None, stages: tuple[Stage, ...] = STAGES
+) -> dict[str, bool]:
     """Return, for each notebook, whether its executed copy is up to date."""
     folders, parameters = folders or Folders.of(study), {"profile": study.name}
     current: dict[str, bool] = {}
@@ -202,8 +220,16 @@ def execute(notebook: Path, output: Path, parameters: dict) -> str:
     os.environ["JUPYTER_PATH"] = str(_kernel_folder())
     try:
         papermill.execute_notebook(
-            str(notebook), str(output), parameters, kernel_name="waldo", cwd=str(notebook.parent),
-            progress_bar=False, log_output=False, config=Config(KernelManager={"transport_encryption": "auto"}), stderr_file=sys.stderr, request_save_on_cell_execute=True,
+            str(notebook),
+            str(output),
+            parameters,
+            kernel_name="waldo",
+            cwd=str(notebook.parent),
+            progress_bar=False,
+            log_output=False,
+            config=Config(KernelManager={"transport_encryption": "auto"}),
+            stderr_file=sys.stderr,
+            request_save_on_cell_execute=True,
         )
     except PapermillExecutionError as error:
         first = error.source.strip().splitlines()[0] if error.source.strip() else ""
@@ -220,7 +246,9 @@ def write_report(study: Study, notebooks: list[Path], path: Path) -> None:
 
     whole = nbformat.v4.new_notebook()
     toc = "\n".join(f"{i}. [{p.stem}](#{p.stem})" for i, p in enumerate(notebooks, start=1))
-    whole.cells.append(nbformat.v4.new_markdown_cell(f"# Where's Waldo? Profile `{study.name}`\n\n{study.summary}\n\n{toc}"))
+    whole.cells.append(
+        nbformat.v4.new_markdown_cell(f"# Where's Waldo? Profile `{study.name}`\n\n{study.summary}\n\n{toc}")
+    )
     for notebook in notebooks:
         whole.cells.append(nbformat.v4.new_markdown_cell(f'<a id="{notebook.stem}"></a>'))
         for cell in nbformat.read(notebook, as_version=4).cells:
@@ -229,7 +257,9 @@ def write_report(study: Study, notebooks: list[Path], path: Path) -> None:
             whole.cells.append(cell)
     for i, cell in enumerate(whole.cells):
         cell.id = f"cell-{i}"
-    exporter = HTMLExporter(embed_images=True, mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="")
+    exporter = HTMLExporter(
+        embed_images=True, mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url=""
+    )
     body, _ = exporter.from_notebook_node(whole)
     _write(path, body)
 
@@ -244,14 +274,20 @@ def _fingerprint(stage: Stage, study: Study, parameters: dict, folders: Folders)
     for path in [notebook, *sources(notebook)]:
         digest.update(path.name.encode() + path.read_bytes())
     for need in stage.needs:
-        stamp = next((_stamp(s, folders) for s in STAGES if s.stem == need), folders.data / "stamps" / f"{need}.txt")
+        stamp = next(
+            (_stamp(s, folders) for s in STAGES if s.stem == need), folders.data / "stamps" / f"{need}.txt"
+        )
         digest.update(stamp.read_bytes() if stamp.exists() else b"missing")
     return digest.hexdigest()
 
 
 def _is_current(stage: Stage, fingerprint: str, folders: Folders) -> bool:
     stamp = _stamp(stage, folders)
-    return stamp.exists() and _executed(stage, folders).exists() and stamp.read_text().split("\n")[0] == fingerprint
+    return (
+        stamp.exists()
+        and _executed(stage, folders).exists()
+        and stamp.read_text().split("\n")[0] == fingerprint
+    )
 
 
 def _stamp(stage: Stage, folders: Folders) -> Path:
@@ -285,7 +321,9 @@ def _kernel_folder() -> Path:
     folder = Path(sys.prefix) / "share" / "waldo-jupyter"
     spec = {
         "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-        "display_name": "Waldo", "language": "python", "metadata": {"supported_encryption": "curve"},
+        "display_name": "Waldo",
+        "language": "python",
+        "metadata": {"supported_encryption": "curve"},
     }
     _write(folder / "kernels" / "waldo" / "kernel.json", json.dumps(spec))
     return folder

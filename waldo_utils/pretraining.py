@@ -38,19 +38,29 @@ class Pretraining:
     """How the starting weights are made."""
 
     rendered: RenderedSet = RenderedSet(seed=1000, families=160, size=144)
-    test_fraction: float = 0.05        # of the families; held out to watch the training
+    test_fraction: float = 0.05  # of the families; held out to watch the training
     image: GlobalStage = GlobalStage(
-        backbone="resnet18", local_norm=12.0, start="random", resize=128, size=112, crop_scale=(0.3, 1.0),
-        epochs=9, batch=128, optimizer="adamw", learning_rate=2e-3, weight_decay=0.02, drops=(),
+        backbone="resnet18",
+        local_norm=12.0,
+        start="random",
+        resize=128,
+        size=112,
+        crop_scale=(0.3, 1.0),
+        epochs=9,
+        batch=128,
+        optimizer="adamw",
+        learning_rate=2e-3,
+        weight_decay=0.02,
+        drops=(),
     )
     layers: int = 2
     feedforward: int = 256
-    reranker_steps: int = 3000
-    anchors: int = 64                  # per step, each with one positive and
-    negatives: int = 3                 # so many negatives,
-    from_first: int = 30               # drawn from the first so many neighbors in train
-    easy: float = 0.2                  # or, this share of them, from all products
-    learning_rate: float = 1e-4
+    reranker_steps: int = 1200
+    anchors: int = 64  # per step, each with one positive and
+    negatives: int = 3  # so many negatives,
+    from_first: int = 30  # drawn from the first so many neighbors in train
+    easy: float = 0.3  # or, this share of them, from all products
+    learning_rate: float = 3e-5
     seed: int = 0
 
 
@@ -69,7 +79,13 @@ def pretrain(work: Path, weights: Path, settings: Pretraining | None = None) -> 
     settings = settings or Pretraining()
     drawn = settings.rendered
     root = render_sop(
-        work / "rendered", drawn.seed, drawn.families, drawn.family_size, drawn.photos, drawn.size, drawn.difficulty,
+        work / "rendered",
+        drawn.seed,
+        drawn.families,
+        drawn.family_size,
+        drawn.photos,
+        drawn.size,
+        drawn.difficulty,
         settings.test_fraction,
     )
     manifest = manifests.check_manifest(manifests.sop_manifest(root), root)
@@ -82,17 +98,26 @@ def pretrain(work: Path, weights: Path, settings: Pretraining | None = None) -> 
     model = ImageModel(settings.image.backbone, local_norm=settings.image.local_norm)
     transform = TestTransform(settings.image.resize, settings.image.size)
     image_log = training.train_global(
-        model, train_photos, train.label.to_numpy(), settings.image, settings.seed,
+        model,
+        train_photos,
+        train.label.to_numpy(),
+        settings.image,
+        settings.seed,
         partial(evaluation.global_recall, model, held_photos, held.label.to_numpy(), transform),
-        work / "image_model.pt", families=train.family.to_numpy(),
+        work / "image_model.pt",
+        families=train.family.to_numpy(),
     )
     reranker, reranker_log = pretrain_reranker(
         model, train_photos, train.label.to_numpy(), held_photos, held.label.to_numpy(), settings
     )
     for name, module in (("image_model", model), ("reranker", reranker)):
         tensors = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
-        write_atomically(weights / f"{name}.safetensors", lambda partial, tensors=tensors: save_file(tensors, partial))
-    log = pd.concat([image_log.assign(stage="image model"), reranker_log.assign(stage="reranker")], ignore_index=True)
+        write_atomically(
+            weights / f"{name}.safetensors", lambda partial, tensors=tensors: save_file(tensors, partial)
+        )
+    log = pd.concat(
+        [image_log.assign(stage="image model"), reranker_log.assign(stage="reranker")], ignore_index=True
+    )
     write_atomically(weights / "pretraining.csv", lambda partial: log.to_csv(partial, index=False))
     record = json.dumps(asdict(settings) | {"torch": torch.__version__}, indent=2)
     write_atomically(weights / "pretraining.json", lambda partial: partial.write_text(record))
@@ -118,7 +143,7 @@ def pretrain_reranker(
     crops = TrainTransform(image.size, scale=(0.5, 1.0))
     model.eval().requires_grad_(False).to(device())
     plain, embedding = _maps(model, photos, transform)
-    views = [plain, _maps(model, photos, crops)[0]]                          # (N, channels, h, w) float16 each
+    views = [plain, _maps(model, photos, crops)[0]]  # (N, channels, h, w) float16 each
     content_head(model, plain[:: max(1, len(plain) // 1000)])
     model.local_head.requires_grad_(True)
     neighbors, _ = retrieval.nearest_neighbors(embedding, settings.from_first)
@@ -143,21 +168,26 @@ def pretrain_reranker(
     every = max(settings.reranker_steps // 10, 1)
 
     def recall() -> float:
-        return evaluation.reranked_recall(model, reranker, held_photos, held_labels, transform, held_neighbors)
+        return evaluation.reranked_recall(
+            model, reranker, held_photos, held_labels, transform, held_neighbors
+        )
 
     trained = nn.ModuleDict({"reranker": reranker, "local_head": model.local_head})
     log = [{"epoch": 0, "loss": float("nan"), "validation R@1": recall(), "seconds": 0.0}]
+    tqdm.write(f"validation R@1 at the start {log[0]['validation R@1']:.3f}")
     best = copy.deepcopy(trained.state_dict())
     for step in tqdm(range(1, settings.reranker_steps + 1), desc="train reranker", unit="step"):
         anchors = rng.integers(0, len(labels), settings.anchors)
-        lists = np.stack([_list(a, labels, photos_of, negatives[a], settings, rng) for a in anchors])  # (A, 1 + n)
+        lists = np.stack(
+            [_list(a, labels, photos_of, negatives[a], settings, rng) for a in anchors]
+        )  # (A, 1 + n)
         query_view, gallery_view = (views[i] for i in rng.integers(0, 2, 2))
         reranker.train()
         with autocast():
             query = model.local_features(query_view[anchors].to(device()).float())
             gallery = model.local_features(gallery_view[lists.ravel()].to(device()).float())
             logits = reranker(query.repeat_interleave(lists.shape[1], dim=0), gallery)
-        logits = logits.float().view(lists.shape)                            # (A, 1 + n)
+        logits = logits.float().view(lists.shape)  # (A, 1 + n)
         right = torch.from_numpy((labels[lists] == labels[anchors][:, None]).astype(np.float32)).to(device())
         first = torch.zeros(len(anchors), dtype=torch.long, device=device())
         loss = F.cross_entropy(logits, first) + F.binary_cross_entropy_with_logits(
@@ -171,7 +201,7 @@ def pretrain_reranker(
         if step % every == 0:
             row = {"epoch": step // every, "loss": total / every, "validation R@1": recall()}
             log.append(row | {"seconds": time.monotonic() - start})
-            tqdm.write(f"{log[-1]}")
+            tqdm.write(f"step {step}: loss {row['loss']:.3f}, validation R@1 {row['validation R@1']:.3f}")
             total = 0.0
             if row["validation R@1"] >= max(earlier["validation R@1"] for earlier in log):
                 best = copy.deepcopy(trained.state_dict())
@@ -179,7 +209,9 @@ def pretrain_reranker(
     return reranker, pd.DataFrame(log)
 
 
-def _list(anchor, labels, photos_of, negatives, settings: Pretraining, rng: np.random.Generator) -> np.ndarray:
+def _list(
+    anchor, labels, photos_of, negatives, settings: Pretraining, rng: np.random.Generator
+) -> np.ndarray:
     """Return rows: another photo of the anchor's product, then hard and some easy negatives."""
     same = photos_of[labels[anchor]]
     rows = [rng.choice(same[same != anchor])]
@@ -194,9 +226,13 @@ def _maps(model: ImageModel, photos: PhotoCache, transform) -> tuple[torch.Tenso
     """Return float16 feature maps (N, channels, h, w) and global features (N, D) of one view of each photo."""
     parts = [np.arange(i, min(i + 128, len(photos))) for i in range(0, len(photos), 128)]
     maps, embeddings = [], []
-    for images in tqdm(PhotoBatches(photos, parts, transform).loader(), total=len(parts), desc="feature maps", unit="batch"):
+    for images in tqdm(
+        PhotoBatches(photos, parts, transform).loader(), total=len(parts), desc="feature maps", unit="batch"
+    ):
         with autocast():
-            features = model.feature_map(images.to(device=device(), memory_format=torch.channels_last)).float()
+            features = model.feature_map(
+                images.to(device=device(), memory_format=torch.channels_last)
+            ).float()
         maps.append(features.to(torch.float16).contiguous().cpu())
         embeddings.append(F.normalize(model.global_head(features.mean(dim=(2, 3))), dim=1).cpu().numpy())
     return torch.cat(maps), np.concatenate(embeddings)

@@ -14,7 +14,9 @@ SHOWN = ("mini", "grocery", "paper")
 
 def main_table() -> str:
     """Return the reported figures beside each profile's, in per cent; profiles without results are "not run"."""
-    rows = ["| Method | reported on SOP, R@1 / R@10 / R@100 | " + " | ".join(f"`{name}`" for name in SHOWN) + " |"]
+    rows = [
+        "| Method | reported on SOP, R@1 / R@10 / R@100 | " + " | ".join(f"`{name}`" for name in SHOWN) + " |"
+    ]
     rows.append("|---" * (2 + len(SHOWN)) + "|")
     tables = {name: _table(name, "main") for name in SHOWN}
     for _, reported in results.REPORTED.iterrows():
@@ -62,7 +64,10 @@ def update(path: Path, check: bool = False) -> int:
         before, rest = updated.split(start)
         updated = f"{before}{start}\n{table}\n{end}{rest.split(end)[1]}"
     if check:
-        print("the README agrees with results/" if updated == text else "the README differs from results/", file=sys.stderr)
+        print(
+            "the README agrees with results/" if updated == text else "the README differs from results/",
+            file=sys.stderr,
+        )
         return int(updated != text)
     path.write_text(updated)
     return 0

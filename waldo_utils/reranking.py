@@ -8,9 +8,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from waldo_utils.devices import autocast, device
+from waldo_utils.metrics import recall_at_k
 from waldo_utils.models import RerankingTransformer
 from waldo_utils.retrieval import reorder
-from waldo_utils.metrics import recall_at_k
 
 WEIGHTS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
 
@@ -32,9 +32,9 @@ def local_matching(query: Tensor, gallery: Tensor) -> Tensor:
     Returns:
         (B,) mean over patches of the best cosine in the other photo, both ways.
     """
-    query = torch.nn.functional.normalize(query.flatten(2), dim=1)          # (B, D, h*w)
+    query = torch.nn.functional.normalize(query.flatten(2), dim=1)  # (B, D, h*w)
     gallery = torch.nn.functional.normalize(gallery.flatten(2), dim=1)
-    cosine = query.transpose(1, 2) @ gallery                                # (B, h*w, h*w)
+    cosine = query.transpose(1, 2) @ gallery  # (B, h*w, h*w)
     return (cosine.amax(dim=2).mean(dim=1) + cosine.amax(dim=1).mean(dim=1)) / 2
 
 
@@ -62,13 +62,15 @@ def pair_scores(
         ValueError: queries and neighbor lists differ in number, or a score is not finite.
     """
     if len(query_local) != len(neighbors):
-        raise ValueError(f"{len(query_local)} queries but {len(neighbors)} neighbor lists: pass one list per query")
+        raise ValueError(
+            f"{len(query_local)} queries but {len(neighbors)} neighbor lists: pass one list per query"
+        )
     scores = np.empty(neighbors.shape, dtype=np.float32)
     for start in tqdm(range(0, len(neighbors), batch), desc="score pairs", unit="batch"):
-        shortlist = neighbors[start : start + batch]                                        # (b, K)
+        shortlist = neighbors[start : start + batch]  # (b, K)
         query = torch.from_numpy(np.array(query_local[start : start + batch])).to(device())
-        gallery = torch.from_numpy(gallery_local[shortlist.ravel()]).to(device())           # (b*K, D, h, w)
-        query = query.repeat_interleave(shortlist.shape[1], dim=0)                          # (b*K, D, h, w)
+        gallery = torch.from_numpy(gallery_local[shortlist.ravel()]).to(device())  # (b*K, D, h, w)
+        query = query.repeat_interleave(shortlist.shape[1], dim=0)  # (b*K, D, h, w)
         with autocast():
             result = score(query.float(), gallery.float())
         scores[start : start + batch] = result.float().cpu().numpy().reshape(shortlist.shape)

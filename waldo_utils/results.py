@@ -36,13 +36,24 @@ REPORTED_TRANSFER = pd.DataFrame(
 
 # Category of the nearest neighbor, called accuracy in the report.
 REPORTED_CATEGORIES = {
-    "bicycle": 0.982, "cabinet": 0.944, "chair": 0.920, "coffee maker": 0.925, "fan": 0.914, "kettle": 0.942,
-    "lamp": 0.925, "mug": 0.968, "sofa": 0.937, "stapler": 0.954, "table": 0.910, "toaster": 0.920,
+    "bicycle": 0.982,
+    "cabinet": 0.944,
+    "chair": 0.920,
+    "coffee maker": 0.925,
+    "fan": 0.914,
+    "kettle": 0.942,
+    "lamp": 0.925,
+    "mug": 0.968,
+    "sofa": 0.937,
+    "stapler": 0.954,
+    "table": 0.910,
+    "toaster": 0.920,
 }
 
 
 PUBLISHED_COUNTS = pd.DataFrame(
-    [("train", 59_551, 11_318), ("validation", 0, 0), ("test", 60_502, 11_316)], columns=["split", "photos", "products"]
+    [("train", 59_551, 11_318), ("validation", 0, 0), ("test", 60_502, 11_316)],
+    columns=["split", "photos", "products"],
 )
 
 
@@ -95,7 +106,10 @@ def sample_products(labels: np.ndarray, products: int | None, seed: int = 0) -> 
 
 
 def hit_table(
-    hits: dict[str, list[np.ndarray]], products: np.ndarray, resamples: int, ks: tuple[int, ...] = (1, 10, 100)
+    hits: dict[str, list[np.ndarray]],
+    products: np.ndarray,
+    resamples: int,
+    ks: tuple[int, ...] = (1, 10, 100),
 ) -> pd.DataFrame:
     """Tabulate recall@k of several methods, each run with several seeds.
 
@@ -115,10 +129,12 @@ def hit_table(
         for k in ks:
             if k <= runs[0].shape[1]:
                 row[f"R@{k}"] = float(np.mean([run[:, :k].any(axis=1).mean() for run in runs]))
-        first = np.mean([run[:, 0] for run in runs], axis=0)                # (Q,) share of seeds that hit
+        first = np.mean([run[:, 0] for run in runs], axis=0)  # (Q,) share of seeds that hit
         row["R@1 low"], row["R@1 high"] = metrics.bootstrap_interval(first, products, resamples=resamples)
         row["R@1 seed spread"] = float(np.std([run[:, 0].mean() for run in runs]))
-        rows.append(row | {"queries": len(products), "products": len(np.unique(products)), "seeds": len(runs)})
+        rows.append(
+            row | {"queries": len(products), "products": len(np.unique(products)), "seeds": len(runs)}
+        )
     return pd.DataFrame(rows)
 
 
@@ -142,8 +158,13 @@ def difference_table(
         low, high = metrics.paired_interval(theirs, ours, products, resamples=resamples)
         rows.append(
             {
-                "method": method, "baseline": baseline, "difference": float((ours - theirs).mean()),
-                "low": low, "high": high, "queries": len(products), "seeds": len(hits[method]),
+                "method": method,
+                "baseline": baseline,
+                "difference": float((ours - theirs).mean()),
+                "low": low,
+                "high": high,
+                "queries": len(products),
+                "seeds": len(hits[method]),
             }
         )
     return pd.DataFrame(rows)
@@ -156,10 +177,12 @@ def beside_reported(table: pd.DataFrame, reported: pd.DataFrame, key: str = "met
 
 def percent(table: pd.DataFrame):
     """Return the table styled for display: metrics and their bounds in per cent, missing ones as "not run"."""
-    fractions = [c for c in table.columns if "@" in c or c in ("difference", "low", "high", "category accuracy")]
-    return table.style.format({c: lambda v: "not run" if pd.isna(v) else f"{100 * v:.2f}" for c in fractions}).hide(
-        axis="index"
-    )
+    fractions = [
+        c for c in table.columns if "@" in c or c in ("difference", "low", "high", "category accuracy")
+    ]
+    return table.style.format(
+        {c: lambda v: "not run" if pd.isna(v) else f"{100 * v:.2f}" for c in fractions}
+    ).hide(axis="index")
 
 
 def category_table(orders: dict[str, np.ndarray], labels: np.ndarray, categories: np.ndarray) -> pd.DataFrame:
@@ -179,13 +202,18 @@ def category_table(orders: dict[str, np.ndarray], labels: np.ndarray, categories
         first = np.asarray(neighbors[:, 0])
         per_query = pd.DataFrame(
             {
-                "category": categories, "R@1": labels[first] == labels,
+                "category": categories,
+                "R@1": labels[first] == labels,
                 "category accuracy": categories[first] == categories,
             }
         )
         grouped = per_query.groupby("category").mean().reset_index()
         grouped["queries"] = per_query.groupby("category").size().to_numpy()
-        macro = {"category": "macro mean", **grouped[["R@1", "category accuracy"]].mean(), "queries": len(labels)}
+        macro = {
+            "category": "macro mean",
+            **grouped[["R@1", "category accuracy"]].mean(),
+            "queries": len(labels),
+        }
         rows.append(pd.concat([grouped, pd.DataFrame([macro])]).assign(method=method))
     table = pd.concat(rows, ignore_index=True)
     return table[["method", "category", "R@1", "category accuracy", "queries"]]
@@ -193,9 +221,7 @@ def category_table(orders: dict[str, np.ndarray], labels: np.ndarray, categories
 
 def verdicts(differences: pd.DataFrame) -> pd.DataFrame:
     """Put each paired difference into words: its 95 % interval lies above zero, below it, or holds it."""
-    words = np.select(
-        [differences.low > 0, differences.high < 0], ["better", "worse"], "no difference found"
-    )
+    words = np.select([differences.low > 0, differences.high < 0], ["better", "worse"], "no difference found")
     return differences[["method", "baseline"]].assign(verdict=words)
 
 
@@ -206,7 +232,8 @@ def runs() -> pd.DataFrame:
 
     rows = [
         {
-            "profile": study.name, "what it is": study.summary,
+            "profile": study.name,
+            "what it is": study.summary,
             "main table": "run" if (results_folder(study) / "tables" / "main.csv").exists() else "not run",
         }
         for study in PROFILES.values()

@@ -32,7 +32,9 @@ def nearest_neighbors(
         if abs(np.linalg.norm(features, axis=1) - 1).max(initial=0) > 1e-2:
             raise ValueError(f"some {name} features are not of unit length: normalize them first")
     if queries.shape[1] != base.shape[1]:
-        raise ValueError(f"queries have {queries.shape[1]} numbers, the gallery {base.shape[1]}: use one model for both")
+        raise ValueError(
+            f"queries have {queries.shape[1]} numbers, the gallery {base.shape[1]}: use one model for both"
+        )
     available = len(base) - alone
     if not 1 <= k <= available:
         raise ValueError(f"asked for {k} neighbors among {available}: choose k from 1 to {available}")
@@ -40,13 +42,13 @@ def nearest_neighbors(
     neighbors, similarities = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
     for start in range(0, len(queries), chunk):
         part = torch.from_numpy(np.array(queries[start : start + chunk], dtype=np.float32))
-        similarity = part @ everything.T                                     # (chunk, N)
+        similarity = part @ everything.T  # (chunk, N)
         if alone:
             rows = torch.arange(len(part))
             similarity[rows, rows + start] = -torch.inf
         bar = similarity.topk(k, dim=1).values[:, -1:]
         for i, row in enumerate(similarity):
-            candidates = torch.nonzero(row >= bar[i]).squeeze(1)             # all ties at the bar, rows ascending
+            candidates = torch.nonzero(row >= bar[i]).squeeze(1)  # all ties at the bar, rows ascending
             order = torch.sort(row[candidates], descending=True, stable=True)
             neighbors[start + i] = candidates[order.indices[:k]]
             similarities[start + i] = order.values[:k]

@@ -32,9 +32,11 @@ def identity_batches(
         ValueError: the batch is not a whole number of groups, or the data do not fill one batch.
     """
     if batch % photos_per_product:
-        raise ValueError(f"a batch of {batch} photos cannot hold {photos_per_product} of each product: make it a multiple")
+        raise ValueError(
+            f"a batch of {batch} photos cannot hold {photos_per_product} of each product: make it a multiple"
+        )
     order = rng.permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]                 # shuffled within each product
+    order = order[np.argsort(labels[order], kind="stable")]  # shuffled within each product
     starts = np.flatnonzero(np.r_[True, np.diff(labels[order]) != 0])
     groups = [
         photos[i : i + photos_per_product]
@@ -68,7 +70,9 @@ def hard_negatives(neighbors: np.ndarray, labels: np.ndarray, count: int) -> lis
         ValueError: the neighbor lists are shorter than `count`.
     """
     if neighbors.shape[1] < count:
-        raise ValueError(f"hard negatives from the first {count} neighbors need as many, got {neighbors.shape[1]}")
+        raise ValueError(
+            f"hard negatives from the first {count} neighbors need as many, got {neighbors.shape[1]}"
+        )
     first = neighbors[:, :count]
     return [row[labels[row] != label] for row, label in zip(first, labels, strict=True)]
 
@@ -93,9 +97,13 @@ def triplets(
     order = np.argsort(labels, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(labels[order]) != 0])
     photos_of = {labels[group[0]]: group for group in np.split(order, starts[1:])}
-    usable = np.array([i for i in range(len(labels)) if len(photos_of[labels[i]]) > 1 and len(negatives[i])], dtype=int)
+    usable = np.array(
+        [i for i in range(len(labels)) if len(photos_of[labels[i]]) > 1 and len(negatives[i])], dtype=int
+    )
     if not len(usable):
-        raise ValueError("no photo has both another photo of its product and a hard negative: use more neighbors")
+        raise ValueError(
+            "no photo has both another photo of its product and a hard negative: use more neighbors"
+        )
     if count is None or count <= len(usable):
         anchors = rng.permutation(usable)[:count]
     else:

@@ -27,7 +27,12 @@ def open_source(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
 
         drawn = settings.rendered
         root = render_sop(
-            folder / "rendered_sop", drawn.seed, drawn.families, drawn.family_size, drawn.photos, drawn.size,
+            folder / "rendered_sop",
+            drawn.seed,
+            drawn.families,
+            drawn.family_size,
+            drawn.photos,
+            drawn.size,
             drawn.difficulty,
         )
         manifest = manifests.hold_out(manifests.sop_manifest(root), settings.hold_out, seed=0)
@@ -56,7 +61,12 @@ def open_transfer(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path
 
         drawn = settings.rendered_transfer
         root = render_products10k(
-            folder / "rendered_products10k", drawn.seed, drawn.families, drawn.family_size, drawn.photos, drawn.size,
+            folder / "rendered_products10k",
+            drawn.seed,
+            drawn.families,
+            drawn.family_size,
+            drawn.photos,
+            drawn.size,
             drawn.difficulty,
         )
     elif settings.transfer == "products10k":

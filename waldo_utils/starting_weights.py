@@ -27,7 +27,9 @@ def image_model(settings: GlobalStage) -> ImageModel:
     if settings.start == "imagenet":
         import torchvision
 
-        weights = torchvision.models.get_model_weights(settings.backbone).IMAGENET1K_V1.get_state_dict(progress=True)
+        weights = torchvision.models.get_model_weights(settings.backbone).IMAGENET1K_V1.get_state_dict(
+            progress=True
+        )
         model.backbone.load_state_dict({k: v for k, v in weights.items() if not k.startswith("fc.")})
     elif settings.start == "rendered":
         load_weights(model, IMAGE_MODEL)
@@ -42,7 +44,9 @@ def reranker(settings: RerankerStage) -> RerankingTransformer:
     Raises:
         ValueError: the start is unknown, or the weights belong to another architecture.
     """
-    model = RerankingTransformer(heads=settings.heads, layers=settings.layers, feedforward=settings.feedforward)
+    model = RerankingTransformer(
+        heads=settings.heads, layers=settings.layers, feedforward=settings.feedforward
+    )
     if settings.start == "rendered":
         load_weights(model, RERANKER)
     elif settings.start != "random":
@@ -65,7 +69,9 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
     try:
         weights = load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}): fetch or make it again") from None
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({error}): fetch or make it again"
+        ) from None
     check_architecture(model, weights, path)
     model.load_state_dict(weights)
 
@@ -84,5 +90,9 @@ def check_architecture(model: torch.nn.Module, weights: dict, source: object) ->
         "of another shape": sorted(k for k in own.keys() & given.keys() if own[k] != given[k]),
     }
     if any(faults.values()):
-        text = "; ".join(f"{len(keys)} {kind} ({', '.join(keys[:5])})" for kind, keys in faults.items() if keys)
-        raise ValueError(f"{source} does not fit {type(model).__name__}: {text}. Choose weights of this architecture")
+        text = "; ".join(
+            f"{len(keys)} {kind} ({', '.join(keys[:5])})" for kind, keys in faults.items() if keys
+        )
+        raise ValueError(
+            f"{source} does not fit {type(model).__name__}: {text}. Choose weights of this architecture"
+        )

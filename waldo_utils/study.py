@@ -4,7 +4,7 @@ The defaults of the dataclasses *are* the published values (RRT; Tan et al., ICC
 profile but "paper" reads as a list of deviations. Paths and devices are facts of the machine and are not in here.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -15,23 +15,23 @@ class RenderedSet:
     """How a set of products is rendered; lengths in pixels."""
 
     seed: int
-    families: int                      # look-alike families per category
-    family_size: int = 3               # products per family
-    photos: int = 5                    # per product, as in Stanford Online Products
-    size: int = 160                    # longer side
-    difficulty: float = 0.5            # 0: plain photos of the front; 1: clutter, odd angles, hard light
+    families: int  # look-alike families per category
+    family_size: int = 3  # products per family
+    photos: int = 5  # per product, as in Stanford Online Products
+    size: int = 160  # longer side
+    difficulty: float = 0.5  # 0: plain photos of the front; 1: clutter, odd angles, hard light
 
 
 @dataclass(frozen=True)
 class DataStage:
     """Which photos the study reads and how they are kept."""
 
-    source: str = "sop"                # "sop", "rendered" or "grocery"
-    transfer: str = "products10k"      # "products10k" or "rendered"
+    source: str = "sop"  # "sop", "rendered" or "grocery"
+    transfer: str = "products10k"  # "products10k" or "rendered"
     rendered: RenderedSet | None = None
     rendered_transfer: RenderedSet | None = None
-    hold_out: float = 0.2              # share of the train products kept for validation (UnED: 2,264 of SOP's 11,318)
-    cache_size: int = 256              # shorter side of the decoded photos
+    hold_out: float = 0.2  # share of the train products kept for validation (UnED: 2,264 of SOP's 11,318)
+    cache_size: int = 256  # shorter side of the decoded photos
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,22 @@ class GlobalStage:
     """The image model and its training with the contrastive loss."""
 
     backbone: str = "resnet50"
-    start: str = "imagenet"            # "imagenet": torchvision's weights; "rendered": the study's own starting weights
-    local_norm: float | None = None    # length that local features are scaled to; None: as they come
-    resize: int = 256                  # test photos: resized to this square,
-    size: int = 224                    # then cropped to this one; train photos: random crops of this size
+    start: str = "imagenet"  # "imagenet": torchvision's weights; "rendered": the study's own starting weights
+    local_norm: float | None = None  # length that local features are scaled to; None: as they come
+    resize: int = 256  # test photos: resized to this square,
+    size: int = 224  # then cropped to this one; train photos: random crops of this size
     crop_scale: tuple[float, float] = (0.08, 1.0)
-    flip: float = 0.5                  # chance that a train photo is mirrored
+    flip: float = 0.5  # chance that a train photo is mirrored
     epochs: int = 100
-    batch: int = 800                   # photos
+    batch: int = 800  # photos
     photos_per_product: int = 2
-    optimizer: str = "sgd"             # Nesterov momentum 0.9
+    optimizer: str = "sgd"  # Nesterov momentum 0.9
     learning_rate: float = 0.001
     weight_decay: float = 4e-4
-    drops: tuple[int, ...] = (60, 80)  # epochs after which the learning rate falls tenfold; (): one cosine to zero
+    drops: tuple[int, ...] = (
+        60,
+        80,
+    )  # epochs after which the learning rate falls tenfold; (): one cosine to zero
     temperature: float = 0.05
 
 
@@ -62,11 +65,11 @@ class RerankerStage:
     layers: int = 6
     heads: int = 4
     feedforward: int = 1024
-    start: str = "random"              # "random", or "rendered": the study's own starting weights
+    start: str = "random"  # "random", or "rendered": the study's own starting weights
     epochs: int = 100
-    triplets: int = 100                # per batch: an anchor, another photo of its product, a hard negative
+    triplets: int = 100  # per batch: an anchor, another photo of its product, a hard negative
     triplets_per_epoch: int | None = None  # None: every train photo is an anchor once
-    negatives: int = 100               # hard negatives come from the first so many neighbors in train
+    negatives: int = 100  # hard negatives come from the first so many neighbors in train
     learning_rate: float = 1e-4
     weight_decay: float = 4e-4
     drops: tuple[int, ...] = (60, 80)
@@ -78,9 +81,9 @@ class RerankerStage:
 class EvaluationStage:
     """How results are counted."""
 
-    shortlist: int = 100               # neighbors kept per query
-    depth: int = 100                   # of which so many are reranked
-    resamples: int = 2000              # of the bootstrap over products
+    shortlist: int = 100  # neighbors kept per query
+    depth: int = 100  # of which so many are reranked
+    resamples: int = 2000  # of the bootstrap over products
     ablation_products: int | None = None  # products of the transform grid; None: all
 
 
@@ -98,13 +101,31 @@ class Study:
 
 
 _SMALL_GLOBAL = GlobalStage(
-    backbone="resnet18", local_norm=12.0, start="rendered", resize=128, size=112, crop_scale=(0.3, 1.0),
-    epochs=2, batch=128, optimizer="adamw", learning_rate=2e-4, drops=(),
+    backbone="resnet18",
+    local_norm=12.0,
+    start="rendered",
+    resize=128,
+    size=112,
+    crop_scale=(0.3, 1.0),
+    epochs=2,
+    batch=128,
+    optimizer="adamw",
+    learning_rate=1e-4,
+    drops=(),
 )
 _SMALL_RERANKER = RerankerStage(
-    layers=2, feedforward=256, start="rendered", epochs=2, triplets=64, negatives=30,
-    learning_rate=2e-4, drops=(), finetune_epochs=2, finetune_learning_rate=1e-4,
+    layers=2,
+    feedforward=256,
+    start="rendered",
+    epochs=1,
+    triplets=64,
+    negatives=30,
+    learning_rate=3e-5,
+    drops=(),
+    finetune_epochs=1,
+    finetune_learning_rate=5e-5,
 )
+_TRANSFER = RenderedSet(seed=2, families=8, size=144)
 
 PROFILES: dict[str, Study] = {
     study.name: study
@@ -113,43 +134,40 @@ PROFILES: dict[str, Study] = {
             name="mini",
             summary="rendered products, about 15 minutes on two CPU cores",
             data=DataStage(
-                source="rendered", transfer="rendered", cache_size=128,
-                rendered=RenderedSet(seed=1, families=30),
-                rendered_transfer=RenderedSet(seed=2, families=20, photos=5),
+                source="rendered",
+                transfer="rendered",
+                cache_size=128,
+                rendered=RenderedSet(seed=1, families=20, size=144),
+                rendered_transfer=_TRANSFER,
             ),
             global_=_SMALL_GLOBAL,
             reranker=_SMALL_RERANKER,
-            evaluation=EvaluationStage(shortlist=100, depth=50, ablation_products=60),
+            evaluation=EvaluationStage(depth=30, ablation_products=50),
             seeds=(0, 1, 2),
         ),
         Study(
             name="smoke",
             summary="a few rendered products, two minutes: tests the machinery, not the method",
             data=DataStage(
-                source="rendered", transfer="rendered", cache_size=64,
+                source="rendered",
+                transfer="rendered",
+                cache_size=64,
                 rendered=RenderedSet(seed=3, families=4, family_size=2, size=80),
                 rendered_transfer=RenderedSet(seed=4, families=2, family_size=2, size=80),
             ),
-            global_=GlobalStage(
-                backbone="resnet18", local_norm=12.0, start="rendered", resize=64, size=56, crop_scale=(0.3, 1.0),
-                epochs=1, batch=32, optimizer="adamw", learning_rate=1e-4, drops=(),
-            ),
-            reranker=RerankerStage(
-                layers=2, feedforward=256, start="rendered", epochs=1, triplets=16, negatives=10,
-                learning_rate=1e-4, drops=(), finetune_epochs=1, finetune_learning_rate=1e-4,
-            ),
-            evaluation=EvaluationStage(shortlist=100, depth=20, resamples=200, ablation_products=6),
+            global_=replace(_SMALL_GLOBAL, resize=64, size=56, epochs=1, batch=32),
+            reranker=replace(_SMALL_RERANKER, triplets=16, negatives=10),
+            evaluation=EvaluationStage(depth=20, resamples=200, ablation_products=6),
         ),
         Study(
             name="grocery",
             summary="real photos of 81 grocery products, about 20 minutes on two CPU cores",
             data=DataStage(
-                source="grocery", transfer="rendered", cache_size=128,
-                rendered_transfer=RenderedSet(seed=2, families=20, photos=5),
+                source="grocery", transfer="rendered", cache_size=128, rendered_transfer=_TRANSFER
             ),
-            global_=_SMALL_GLOBAL,
-            reranker=_SMALL_RERANKER,
-            evaluation=EvaluationStage(shortlist=100, depth=50, ablation_products=60),
+            global_=replace(_SMALL_GLOBAL, epochs=12, learning_rate=1e-3),
+            reranker=replace(_SMALL_RERANKER, epochs=2, finetune_epochs=3),
+            evaluation=EvaluationStage(depth=30, ablation_products=12),
             seeds=(0, 1, 2),
         ),
         Study(

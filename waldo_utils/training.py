@@ -15,7 +15,7 @@ from tqdm import tqdm
 from waldo_utils.artifacts import write_atomically
 from waldo_utils.devices import autocast, device
 from waldo_utils.features import PhotoBatches
-from waldo_utils.images import TestTransform, TrainTransform
+from waldo_utils.images import TrainTransform
 from waldo_utils.losses import contrastive_loss, pair_loss
 from waldo_utils.models import ImageModel, RerankingTransformer
 from waldo_utils.samplers import hard_negatives, identity_batches, triplets
@@ -60,19 +60,31 @@ def train_global(
         batches = list(identity_batches(labels, settings.batch, settings.photos_per_product, rng, families))
         loader = PhotoBatches(photos, batches, transform, seed=1000 * seed + epoch).loader()
         model.train(settings.start == "random")
-        progress = tqdm(zip(loader, batches, strict=True), total=len(batches), desc=f"epoch {epoch}", unit="batch")
+        progress = tqdm(
+            zip(loader, batches, strict=True), total=len(batches), desc=f"epoch {epoch}", unit="batch"
+        )
         for images, batch in progress:
             images = images.to(device=device(), memory_format=torch.channels_last)
             with autocast():
                 embedding, _ = model(images)
-            yield contrastive_loss(embedding, torch.from_numpy(labels[batch]).to(device()), settings.temperature)
+            yield contrastive_loss(
+                embedding, torch.from_numpy(labels[batch]).to(device()), settings.temperature
+            )
 
     groups = pd.Series(labels).value_counts() // settings.photos_per_product
     steps = int(groups.sum()) * settings.photos_per_product // settings.batch
     model.to(device=device(), memory_format=torch.channels_last)
     return _fit(
-        model, losses, max(steps, 1), settings.epochs, settings.optimizer, settings.learning_rate,
-        settings.weight_decay, settings.drops, validate, checkpoint,
+        model,
+        losses,
+        max(steps, 1),
+        settings.epochs,
+        settings.optimizer,
+        settings.learning_rate,
+        settings.weight_decay,
+        settings.drops,
+        validate,
+        checkpoint,
     )
 
 
@@ -120,7 +132,7 @@ def train_reranker(
 
     def losses(epoch: int) -> Iterator[Tensor]:
         rng = np.random.default_rng([seed, epoch])
-        drawn = triplets(labels, negatives, settings.triplets_per_epoch, rng)               # (T, 3)
+        drawn = triplets(labels, negatives, settings.triplets_per_epoch, rng)  # (T, 3)
         batches = [drawn[i : i + settings.triplets] for i in range(0, len(drawn), settings.triplets)]
         loader = PhotoBatches(
             photos, [batch.T.ravel() for batch in batches], transform, seed=1000 * seed + epoch
@@ -131,16 +143,23 @@ def train_reranker(
             with autocast():
                 with torch.set_grad_enabled(finetune):
                     features = model.feature_map(images)
-                anchor, positive, negative = model.local_features(features).chunk(3)   # (B, D, h, w) each
+                anchor, positive, negative = model.local_features(features).chunk(3)  # (B, D, h, w) each
                 logits = reranker(torch.cat([anchor, anchor]), torch.cat([positive, negative]))
             yield pair_loss(*logits.chunk(2))
 
     count = len(triplets(labels, negatives, settings.triplets_per_epoch, np.random.default_rng(0)))
     try:
         return _fit(
-            trained, losses, -(-count // settings.triplets), epochs, "adamw",
+            trained,
+            losses,
+            -(-count // settings.triplets),
+            epochs,
+            "adamw",
             settings.finetune_learning_rate if finetune else settings.learning_rate,
-            settings.weight_decay, settings.drops, validate, checkpoint,
+            settings.weight_decay,
+            settings.drops,
+            validate,
+            checkpoint,
         )
     finally:
         model.requires_grad_(True)
@@ -188,14 +207,19 @@ def _fit(
             total += loss.detach()
         mean = float(total) / steps
         if not np.isfinite(mean):
-            raise ValueError(f"the loss of epoch {epoch} is {mean}: lower the learning rate ({learning_rate})")
+            raise ValueError(
+                f"the loss of epoch {epoch} is {mean}: lower the learning rate ({learning_rate})"
+            )
         seconds = time.monotonic() - start
         log.append({"epoch": epoch, "loss": mean, "validation R@1": validate(), "seconds": seconds})
         if log[-1]["validation R@1"] >= max(row["validation R@1"] for row in log):
             best = copy.deepcopy(trained.state_dict())
         state = {
-            "weights": trained.state_dict(), "best": best, "optimizer": optimizer.state_dict(),
-            "scheduler": scheduler.state_dict(), "log": log,
+            "weights": trained.state_dict(),
+            "best": best,
+            "optimizer": optimizer.state_dict(),
+            "scheduler": scheduler.state_dict(),
+            "log": log,
         }
         write_atomically(checkpoint, lambda partial, state=state: torch.save(state, partial))
     trained.load_state_dict(best)

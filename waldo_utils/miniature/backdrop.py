@@ -13,8 +13,12 @@ from waldo_utils.miniature.textures import CERAMIC, WOODS, color, linear, noise
 SIZE = 256  # pixels of a surface tile
 FLOORS = "studio studio studio table table table plank plank carpet carpet tile concrete cloth plain"
 FLOOR_COLORS = {
-    "studio": "white white white grey sky cream", "table": f"{WOODS} white", "plank": WOODS,
-    "carpet": "tan grey cream brown wine green blue", "tile": "white cream tan grey", "concrete": "grey silver tan",
+    "studio": "white white white grey sky cream",
+    "table": f"{WOODS} white",
+    "plank": WOODS,
+    "carpet": "tan grey cream brown wine green blue",
+    "tile": "white cream tan grey",
+    "concrete": "grey silver tan",
 }
 
 
@@ -67,7 +71,10 @@ def cluttered_wall(draws: Draws) -> np.ndarray:
     canvas = ImageDraw.Draw(image)
     for i in range(draws.integer("wall.things", 3, 14)):
         x, y = draws.uniform(f"wall.x{i}", -0.1, 1) * SIZE, draws.uniform(f"wall.y{i}", -0.1, 1) * SIZE
-        width, height = draws.uniform(f"wall.width{i}", 0.05, 0.35) * SIZE, draws.uniform(f"wall.height{i}", 0.05, 0.4) * SIZE
+        width, height = (
+            draws.uniform(f"wall.width{i}", 0.05, 0.35) * SIZE,
+            draws.uniform(f"wall.height{i}", 0.05, 0.4) * SIZE,
+        )
         kind = draws.choice(f"wall.kind{i}", "frame frame books box lamp")
         if kind == "lamp":
             canvas.ellipse([x, y, x + width, y + width], fill=rgb(f"lamp{i}"))
@@ -115,7 +122,7 @@ class Backdrop:
         self.reach = np.minimum(np.minimum(to_floor, to_wall), np.float32(200))
         self.points = eye + rays * self.reach[:, None]
         self.colors = np.empty_like(self.points)
-        pixel = self.reach / np.float32(camera.focal)                        # length that a pixel covers
+        pixel = self.reach / np.float32(camera.focal)  # length that a pixel covers
         if self.studio:
             self.colors[self.floor] = self.floor_color
             self.colors[~self.floor] = self.floor_color * np.float32(draws.uniform("studio_wall", 0.75, 1.1))
@@ -145,5 +152,7 @@ class Backdrop:
             u, v = place[:, 0] / period, place[:, 1] / period
             colors = ground * sample_scaled(surface(kind, variant), u, v, pixel[wall] / period)
         if draws.chance("skirting"):
-            colors = np.where(place[:, 1:2] < 0.25, linear(color(draws, "skirting_color", "white oak walnut")), colors)
+            colors = np.where(
+                place[:, 1:2] < 0.25, linear(color(draws, "skirting_color", "white oak walnut")), colors
+            )
         self.colors[wall] = colors

@@ -23,7 +23,7 @@ class Job:
     seed: int
     category: str
     index: int
-    size: int               # of the photos, longer side in pixels
+    size: int  # of the photos, longer side in pixels
     difficulty: float
     photos: tuple[tuple[str, ...], ...]  # file names of each product's photos
 
@@ -66,20 +66,32 @@ def render_sop(
         FileExistsError: the folder holds a set of other settings.
     """
     settings = {
-        "seed": seed, "families": families, "family_size": family_size, "photos": photos, "size": size,
-        "difficulty": difficulty, "test_fraction": test_fraction, "categories": list(categories),
+        "seed": seed,
+        "families": families,
+        "family_size": family_size,
+        "photos": photos,
+        "size": size,
+        "difficulty": difficulty,
+        "test_fraction": test_fraction,
+        "categories": list(categories),
     }
     _check(settings)
     test_families = min(max(round(families * test_fraction), 1), families - 1)
     jobs, lists, listing, image = [], {"train": [], "test": []}, 0, 0
     for split in ("train", "test"):
         for number, category in enumerate(categories, start=1):
-            chosen = range(families - test_families) if split == "train" else range(families - test_families, families)
+            chosen = (
+                range(families - test_families)
+                if split == "train"
+                else range(families - test_families, families)
+            )
             for index in chosen:
                 products = []
                 for _ in range(family_size):
                     listing += 1
-                    names = tuple(f"{category}_final/{110_000_000_000 + listing}_{j}.JPG" for j in range(photos))
+                    names = tuple(
+                        f"{category}_final/{110_000_000_000 + listing}_{j}.JPG" for j in range(photos)
+                    )
                     products.append(names)
                     for name in names:
                         image += 1
@@ -109,8 +121,13 @@ def render_products10k(
     its photos, at least two, are test. Arguments and errors are those of `render_sop`.
     """
     settings = {
-        "seed": seed, "families": families, "family_size": family_size, "photos": photos, "size": size,
-        "difficulty": difficulty, "categories": list(categories),
+        "seed": seed,
+        "families": families,
+        "family_size": family_size,
+        "photos": photos,
+        "size": size,
+        "difficulty": difficulty,
+        "categories": list(categories),
     }
     _check(settings, photos_needed=3)
     test_photos = max(round(photos * 0.4), 2)
@@ -138,9 +155,9 @@ def render_products10k(
 
 def render_family(job: Job) -> int:
     """Render the photos of one family that are not there yet, and return the number of all its photos."""
+    from waldo_utils.miniature.develop import encode
     from waldo_utils.miniature.families import family
     from waldo_utils.miniature.photo import photograph
-    from waldo_utils.miniature.develop import encode
 
     root = Path(job.root)
     if not all((root / name).exists() for names in job.photos for name in names):
@@ -173,7 +190,9 @@ def _render(
     record = root / SETTINGS
     if record.exists():
         if json.loads(record.read_text()) != settings:
-            raise FileExistsError(f"{root} holds rendered photos of other settings: delete the folder, or choose another")
+            raise FileExistsError(
+                f"{root} holds rendered photos of other settings: delete the folder, or choose another"
+            )
         if all((root / name).exists() for name in files):
             return root
     for folder in {(root / name).parent for job in jobs for names in job.photos for name in names}:

@@ -5,7 +5,7 @@ from waldo_utils.miniature.draws import Draws
 from waldo_utils.miniature.objects import Model, apart, look
 
 VARIATIONS = (("decor",), ("decor",), ("part",), ("color",), ("decor", "color"), ("shape", "part"))
-APART = 0.03    # least mean color difference of two look-alikes in plain views
+APART = 0.03  # least mean color difference of two look-alikes in plain views
 ATTEMPTS = 40
 
 

@@ -23,11 +23,20 @@ def label(draws: Draws, name: str) -> np.ndarray:
         canvas.rectangle([0, low * SIZE, SIZE, high * SIZE], fill=_bytes(band))
     motif_place = draws.choice(f"{name}.motif_at", ("low", "low", "middle", "none"))
     if motif_place != "none":
-        motif = decal(draws, f"{name}.motif", ground, draws.choice(f"{name}.motif_kind", "logo badge art scene face cloud"))
+        motif = decal(
+            draws,
+            f"{name}.motif",
+            ground,
+            draws.choice(f"{name}.motif_kind", "logo badge art scene face cloud"),
+        )
         side = int(SIZE * draws.uniform(f"{name}.motif_size", 0.35, 0.55))
         picture = Image.fromarray((motif * 255).astype(np.uint8)).resize((side, side))
         top = int(SIZE * (0.42 if motif_place == "low" else 0.28))
-        image.paste(picture, ((SIZE - side) // 2 + int(SIZE * draws.uniform(f"{name}.motif_x", -0.2, 0.2)), top), picture)
+        image.paste(
+            picture,
+            ((SIZE - side) // 2 + int(SIZE * draws.uniform(f"{name}.motif_x", -0.2, 0.2)), top),
+            picture,
+        )
     brand_ground = band if layout in ("top", "diagonal") else ground
     dark = luminance(brand_ground) > 0.5
     ink = (20, 20, 30) if dark else (245, 245, 240)
@@ -36,7 +45,9 @@ def label(draws: Draws, name: str) -> np.ndarray:
     lines = draws.integer(f"{name}.lines", 0, 3)
     small = (30, 30, 30) if luminance(ground) > 0.5 else (230, 230, 230)
     for i in range(lines):
-        write(canvas, (SIZE / 2, SIZE * (0.93 - 0.07 * i)), word(draws, f"{name}.line{i}"), SIZE * 0.065, small)
+        write(
+            canvas, (SIZE / 2, SIZE * (0.93 - 0.07 * i)), word(draws, f"{name}.line{i}"), SIZE * 0.065, small
+        )
     rgba = np.ones((SIZE, SIZE, 4), np.float32)
     rgba[..., :3] = np.asarray(image, np.float32) / 255
     return rgba

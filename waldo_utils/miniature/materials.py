@@ -68,7 +68,9 @@ class Material:
         self.specular, self.gloss, self.metallic, self.glow = specular, gloss, metallic, glow
         self.decals: list[tuple] = []
 
-    def stick(self, decal: np.ndarray, u: float, v: float, width: float, height: float | None = None) -> "Material":
+    def stick(
+        self, decal: np.ndarray, u: float, v: float, width: float, height: float | None = None
+    ) -> "Material":
         """Put an (n, n, 4) sRGB motif at texture place (u, v), its center, and return the material."""
         premultiplied = np.array(decal, np.float32)
         premultiplied[..., :3] = linear(premultiplied[..., :3]) * premultiplied[..., 3:]

@@ -16,9 +16,9 @@ class Mesh(NamedTuple):
     """A triangle mesh."""
 
     vertices: np.ndarray  # (V, 3)
-    normals: np.ndarray   # (V, 3) unit, outward
-    uv: np.ndarray        # (V, 2) texture coordinates, lengths
-    faces: np.ndarray     # (F, 3) rows of vertices
+    normals: np.ndarray  # (V, 3) unit, outward
+    uv: np.ndarray  # (V, 2) texture coordinates, lengths
+    faces: np.ndarray  # (F, 3) rows of vertices
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -47,7 +47,10 @@ def join(*meshes: Mesh) -> Mesh:
 
 def rotation(x: float = 0.0, y: float = 0.0, z: float = 0.0) -> np.ndarray:
     """Return the 3 x 3 rotation by z, then x, then y degrees about the axes."""
-    (cos_x, cos_y, cos_z), (sin_x, sin_y, sin_z) = np.cos(np.radians([x, y, z])), np.sin(np.radians([x, y, z]))
+    (cos_x, cos_y, cos_z), (sin_x, sin_y, sin_z) = (
+        np.cos(np.radians([x, y, z])),
+        np.sin(np.radians([x, y, z])),
+    )
     about_x = np.array([[1, 0, 0], [0, cos_x, -sin_x], [0, sin_x, cos_x]])
     about_y = np.array([[cos_y, 0, sin_y], [0, 1, 0], [-sin_y, 0, cos_y]])
     about_z = np.array([[cos_z, -sin_z, 0], [sin_z, cos_z, 0], [0, 0, 1]])
@@ -99,13 +102,13 @@ def lathe(profile: Sequence, segments: int = 36, crease: float = 40.0, facets: b
     steps = np.diff(points, axis=0)
     long_enough = np.hypot(*steps.T) > 1e-7
     points, steps = np.concatenate([points[:1], points[1:][long_enough]]), steps[long_enough]
-    across = unit(np.stack([steps[:, 1], -steps[:, 0]], axis=1))             # (K-1, 2) normal of each piece
+    across = unit(np.stack([steps[:, 1], -steps[:, 0]], axis=1))  # (K-1, 2) normal of each piece
     smooth = (across[:-1] * across[1:]).sum(axis=1) > np.cos(np.radians(crease))
     mean = unit(across[:-1] + across[1:])
     lower, upper = across.copy(), across.copy()
     lower[1:][smooth], upper[:-1][smooth] = mean[smooth], mean[smooth]
 
-    pieces = len(steps)                                                      # each piece has its own two rows
+    pieces = len(steps)  # each piece has its own two rows
     place = np.stack([points[:-1], points[1:]], axis=1).reshape(2 * pieces, 2)
     normal = np.stack([lower, upper], axis=1).reshape(2 * pieces, 2)
     length = np.concatenate([[0], np.cumsum(np.hypot(*steps.T))])
@@ -127,7 +130,7 @@ def lathe(profile: Sequence, segments: int = 36, crease: float = 40.0, facets: b
 
 def facet(mesh: Mesh) -> Mesh:
     """Return the mesh with flat faces: own vertices and one normal for each."""
-    corners = mesh.vertices[mesh.faces]                                      # (F, 3, 3)
+    corners = mesh.vertices[mesh.faces]  # (F, 3, 3)
     normal = unit(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
     outward = np.sign((normal * mesh.normals[mesh.faces].sum(axis=1)).sum(axis=1, keepdims=True))
     return Mesh(
@@ -149,7 +152,12 @@ def cylinder(
     """Return a closed upright cylinder or cone."""
     end = radius if top_radius is None else top_radius
     profile = [
-        (0, bottom), (radius - bevel, bottom), (radius, bottom + bevel), (end, top - bevel), (end - bevel, top), (0, top)
+        (0, bottom),
+        (radius - bevel, bottom),
+        (radius, bottom + bevel),
+        (end, top - bevel),
+        (end - bevel, top),
+        (0, top),
     ]
     return lathe(profile, segments)
 
@@ -194,16 +202,22 @@ def sweep(
     second = np.cross(tangent, first)
     angle = np.linspace(0, 2 * np.pi, sides + 1)
     cos, sin = np.cos(angle)[None, :, None], np.sin(angle)[None, :, None]
-    vertices = points[:, None] + (first[:, None] * cos + second[:, None] * sin * aspect) * radii[:, None, None]
-    normals = unit(first[:, None] * cos + second[:, None] * sin / aspect)    # (K, sides+1, 3)
+    vertices = (
+        points[:, None] + (first[:, None] * cos + second[:, None] * sin * aspect) * radii[:, None, None]
+    )
+    normals = unit(first[:, None] * cos + second[:, None] * sin / aspect)  # (K, sides+1, 3)
     length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
     uv = np.stack(np.broadcast_arrays(angle[None] * radii.max(), length[:, None]), axis=-1)
-    parts = [Mesh(vertices.reshape(-1, 3), normals.reshape(-1, 3), uv.reshape(-1, 2), grid_faces(count, sides + 1))]
+    parts = [
+        Mesh(vertices.reshape(-1, 3), normals.reshape(-1, 3), uv.reshape(-1, 2), grid_faces(count, sides + 1))
+    ]
     if caps:
         for end, sign in ((0, -1), (count - 1, 1)):
             rim = np.concatenate([points[end : end + 1], vertices[end]])
             fan = np.stack([np.zeros(sides, int), np.arange(1, sides + 1), np.arange(2, sides + 2)], axis=1)
-            parts.append(Mesh(rim, np.repeat(sign * tangent[end : end + 1], sides + 2, axis=0), rim[:, :2], fan))
+            parts.append(
+                Mesh(rim, np.repeat(sign * tangent[end : end + 1], sides + 2, axis=0), rim[:, :2], fan)
+            )
     return join(*parts)
 
 
@@ -236,8 +250,12 @@ def rounded_box(
     half = np.asarray(size, float) / 2
     radius = min(radius, half.min() * 0.999)
     sides = [  # axis of the normal, axes of the grid, sign, name
-        (0, 1, 2, 1, "right"), (0, 1, 2, -1, "left"), (1, 2, 0, 1, "top"), (1, 2, 0, -1, "bottom"),
-        (2, 0, 1, 1, "front"), (2, 0, 1, -1, "back"),
+        (0, 1, 2, 1, "right"),
+        (0, 1, 2, -1, "left"),
+        (1, 2, 0, 1, "top"),
+        (1, 2, 0, -1, "bottom"),
+        (2, 0, 1, 1, "front"),
+        (2, 0, 1, -1, "back"),
     ]
 
     def grid_line(extent: float) -> np.ndarray:
@@ -266,12 +284,16 @@ def rounded_box(
         }[w]
         uv = np.stack([across + FACE_U[name], along], axis=-1)
         parts.append(
-            Mesh(vertices.reshape(-1, 3), normals.reshape(-1, 3), uv.reshape(-1, 2), grid_faces(*grid_u.shape))
+            Mesh(
+                vertices.reshape(-1, 3), normals.reshape(-1, 3), uv.reshape(-1, 2), grid_faces(*grid_u.shape)
+            )
         )
     return join(*parts)
 
 
-def slab(x: Sequence[float], low: Sequence[float], high: Sequence[float], width: float | Sequence[float]) -> Mesh:
+def slab(
+    x: Sequence[float], low: Sequence[float], high: Sequence[float], width: float | Sequence[float]
+) -> Mesh:
     """Return the solid between two curves low(x) <= y <= high(x), of a width in z.
 
     Texture coordinates are centred per side as those of `rounded_box`.

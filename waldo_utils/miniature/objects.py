@@ -7,8 +7,8 @@ from waldo_utils.miniature.meshes import Mesh, join, rotation
 from waldo_utils.miniature.raster import barycentric, rasterize
 
 VIEWS = ((15, 25, 0), (15, 160, 0), (50, -60, 0))  # degrees: front, back left, top right
-VIEW_SIZE = 72                                      # pixels
-BACKGROUND = -0.5                                   # below every color
+VIEW_SIZE = 72  # pixels
+BACKGROUND = -0.5  # below every color
 
 
 class Model:
@@ -62,7 +62,7 @@ def look(model: Model) -> np.ndarray:
         pixel = np.flatnonzero(face >= 0)
         corners = model.faces[face[pixel]]
         second, third = barycentric(places, corners, pixel % size + 0.5, pixel // size + 0.5)
-        uv = model.uv[corners]                                               # (N, 3, 2)
+        uv = model.uv[corners]  # (N, 3, 2)
         uv = uv[:, 0] + (uv[:, 1] - uv[:, 0]) * second[:, None] + (uv[:, 2] - uv[:, 0]) * third[:, None]
         uv = uv.astype(np.float32)
         picture = np.full((size * size, 3), BACKGROUND, np.float32)

@@ -61,6 +61,9 @@ def contact_sheet(images: list[Image.Image], columns: int, cell: int = 160) -> I
     for i, image in enumerate(images):
         small = image.copy()
         small.thumbnail((cell - 4, cell - 4))
-        left, top = i % columns * cell + (cell - small.width) // 2, i // columns * cell + (cell - small.height) // 2
+        left, top = (
+            i % columns * cell + (cell - small.width) // 2,
+            i // columns * cell + (cell - small.height) // 2,
+        )
         sheet.paste(small, (left, top))
     return sheet

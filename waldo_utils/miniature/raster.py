@@ -5,7 +5,9 @@ import numpy as np
 HALF = np.float32(0.5)
 
 
-def rasterize(places: np.ndarray, faces: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+def rasterize(
+    places: np.ndarray, faces: np.ndarray, width: int, height: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Find the nearest face at each pixel's center.
 
     Args:
@@ -25,7 +27,7 @@ def rasterize(places: np.ndarray, faces: np.ndarray, width: int, height: int) ->
     in_front = np.minimum(np.minimum(a[:, 2], b[:, 2]), c[:, 2]) > 0
     lines = np.where((abs(area) > 1e-4) & in_front, last - first, 0)
 
-    face, step = _spans(np.maximum(lines, 0))                                # one entry per face and line
+    face, step = _spans(np.maximum(lines, 0))  # one entry per face and line
     line = (first[face] + step).astype(np.float32)
     center = line + HALF
     left, right = np.full(len(face), 1e9, np.float32), np.full(len(face), -1e9, np.float32)
@@ -37,12 +39,16 @@ def rasterize(places: np.ndarray, faces: np.ndarray, width: int, height: int) ->
             x = offset[face] + slope[face] * center
             left = np.where(crosses, np.minimum(left, x), left)
             right = np.where(crosses, np.maximum(right, x), right)
-        rise_x = ((b[:, 2] - a[:, 2]) * (c[:, 1] - a[:, 1]) - (c[:, 2] - a[:, 2]) * (b[:, 1] - a[:, 1])) / area
-        rise_y = ((b[:, 0] - a[:, 0]) * (c[:, 2] - a[:, 2]) - (c[:, 0] - a[:, 0]) * (b[:, 2] - a[:, 2])) / area
+        rise_x = (
+            (b[:, 2] - a[:, 2]) * (c[:, 1] - a[:, 1]) - (c[:, 2] - a[:, 2]) * (b[:, 1] - a[:, 1])
+        ) / area
+        rise_y = (
+            (b[:, 0] - a[:, 0]) * (c[:, 2] - a[:, 2]) - (c[:, 0] - a[:, 0]) * (b[:, 2] - a[:, 2])
+        ) / area
     begin = np.clip(np.ceil(left - HALF), 0, width).astype(np.int32)
     end = np.clip(np.ceil(right - HALF), 0, width).astype(np.int32)
 
-    span, step = _spans(np.maximum(end - begin, 0))                          # one entry per face and pixel
+    span, step = _spans(np.maximum(end - begin, 0))  # one entry per face and pixel
     at_begin = (
         a[:, 2][face]
         + rise_x[face] * (begin.astype(np.float32) + HALF - a[:, 0][face])

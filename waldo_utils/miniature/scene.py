@@ -6,7 +6,18 @@ import numpy as np
 
 from waldo_utils.miniature.draws import Draws
 from waldo_utils.miniature.materials import Material, plain
-from waldo_utils.miniature.meshes import ball, curve, cylinder, join, lathe, move, rotation, rounded_box, sweep, unit
+from waldo_utils.miniature.meshes import (
+    ball,
+    curve,
+    cylinder,
+    join,
+    lathe,
+    move,
+    rotation,
+    rounded_box,
+    sweep,
+    unit,
+)
 from waldo_utils.miniature.objects import Model
 from waldo_utils.miniature.textures import CERAMIC, color, tile
 
@@ -17,13 +28,13 @@ ASPECTS = (1, 1, 1, 4 / 3, 4 / 3, 3 / 2, 3 / 4, 3 / 4, 2 / 3)  # width / height
 class World:
     """The product and its clutter as one mesh; the product's vertices and faces come first."""
 
-    vertices: np.ndarray          # (V, 3)
-    normals: np.ndarray           # (V, 3)
-    uv: np.ndarray                # (V, 2)
-    faces: np.ndarray             # (F, 3)
+    vertices: np.ndarray  # (V, 3)
+    normals: np.ndarray  # (V, 3)
+    uv: np.ndarray  # (V, 2)
+    faces: np.ndarray  # (F, 3)
     material_of_face: np.ndarray  # (F,)
     materials: list[Material]
-    scales: list[float]           # of each material's lengths
+    scales: list[float]  # of each material's lengths
     product_vertices: int
     product_faces: int
 
@@ -32,13 +43,13 @@ class World:
 class Camera:
     """A pinhole camera that looks along the negative third row of `axes`."""
 
-    axes: np.ndarray    # (3, 3) rows: right, up, backwards
-    eye: np.ndarray     # (3,)
-    focal: float        # pixels
+    axes: np.ndarray  # (3, 3) rows: right, up, backwards
+    eye: np.ndarray  # (3,)
+    focal: float  # pixels
     middle: np.ndarray  # (2,) pixels, where the optical axis meets the picture
     width: int
     height: int
-    distance: float     # from the product's middle
+    distance: float  # from the product's middle
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """Return (V, 3) float32 x, y in pixels (y down) and closeness 1 / depth, -1 behind the camera."""
@@ -54,9 +65,9 @@ class Light:
     """A key light, far away, and light from everywhere."""
 
     direction: np.ndarray  # (3,) float32 unit, towards the light
-    key: np.ndarray        # (3,) float32
-    ambient: np.ndarray    # (3,) float32
-    softness: float        # width of shadow edges, pixels of the shadow map
+    key: np.ndarray  # (3,) float32
+    ambient: np.ndarray  # (3,) float32
+    softness: float  # width of shadow edges, pixels of the shadow map
 
 
 def arrange(model: Model, draws: Draws, difficulty: float) -> World:
@@ -75,9 +86,17 @@ def arrange(model: Model, draws: Draws, difficulty: float) -> World:
     if draws.chance("cluttered", 0.4 * difficulty):
         for i in range(draws.integer("clutter", 1, 4)):
             angle = draws.uniform(f"clutter_angle{i}", 130, 410)
-            spots.append((angle, draws.uniform(f"clutter_at{i}", 1.15, 2.2), draws.uniform(f"clutter_size{i}", 0.3, 0.9)))
+            spots.append(
+                (
+                    angle,
+                    draws.uniform(f"clutter_at{i}", 1.15, 2.2),
+                    draws.uniform(f"clutter_size{i}", 0.3, 0.9),
+                )
+            )
     if draws.chance("occluded", 0.1 * difficulty):
-        spots.append((90 + draws.uniform("occluder_angle", -50, 50), 1.25, draws.uniform("occluder_size", 0.2, 0.4)))
+        spots.append(
+            (90 + draws.uniform("occluder_angle", -50, 50), 1.25, draws.uniform("occluder_size", 0.2, 0.4))
+        )
     count = len(model.vertices)
     for i, (angle, distance, size) in enumerate(spots):
         along = np.radians(angle)
@@ -94,15 +113,24 @@ def arrange(model: Model, draws: Draws, difficulty: float) -> World:
             count += len(placed.vertices)
     return World(
         *(np.concatenate(parts) for parts in (vertices, normals, uv, faces, owners)),
-        materials, scales, len(model.vertices), len(model.faces),
+        materials,
+        scales,
+        len(model.vertices),
+        len(model.faces),
     )
 
 
 def _prop(draws: Draws, name: str) -> list[tuple]:
     """Return the (material, mesh) parts of a piece of clutter at the origin, at most about one unit tall."""
-    ground, figure = color(draws, f"{name}.color", f"{CERAMIC} oak walnut tan"), color(draws, f"{name}.figure", CERAMIC)
+    ground, figure = (
+        color(draws, f"{name}.color", f"{CERAMIC} oak walnut tan"),
+        color(draws, f"{name}.figure", CERAMIC),
+    )
     pattern = draws.choice(f"{name}.pattern", "solid solid solid stripe check dots floral wood marble")
-    period, specular = draws.uniform(f"{name}.period", 0.2, 0.6), draws.choice(f"{name}.shine", (0.02, 0.05, 0.08))
+    period, specular = (
+        draws.uniform(f"{name}.period", 0.2, 0.6),
+        draws.choice(f"{name}.shine", (0.02, 0.05, 0.08)),
+    )
     material = Material(tile(draws, f"{name}.tile", pattern, ground, figure), period, specular)
     height, width = draws.uniform(f"{name}.height", 0.3, 1), draws.uniform(f"{name}.width", 0.15, 0.4)
     kind = draws.choice(f"{name}.kind", "book box can ball bottle bowl block plant")
@@ -110,7 +138,9 @@ def _prop(draws: Draws, name: str) -> list[tuple]:
         thick = 0.06 + 0.15 * height
         return [(material, move(rounded_box((width * 2, thick, width * 1.5), 0.01, 1), (0, thick / 2, 0)))]
     if kind in ("box", "block"):
-        return [(material, move(rounded_box((width * 1.5, height, width * 1.2), 0.015, 1), (0, height / 2, 0)))]
+        return [
+            (material, move(rounded_box((width * 1.5, height, width * 1.2), 0.015, 1), (0, height / 2, 0)))
+        ]
     if kind == "can":
         return [(material, cylinder(width * 0.5, 0, height * 0.6, segments=20))]
     if kind == "ball":
@@ -123,8 +153,17 @@ def _prop(draws: Draws, name: str) -> list[tuple]:
         green = plain(color(draws, f"{name}.green", "green olive"), 0.03, 20)
         leaves = []
         for i in range(7):
-            angle, spread = draws.uniform(f"{name}.leaf{i}", 0, 6.3), draws.uniform(f"{name}.spread{i}", 0.2, 0.6)
-            tip = np.array([np.cos(angle) * spread * width * 2, height * 0.5 + spread * 0.5, np.sin(angle) * spread * width * 2])
+            angle, spread = (
+                draws.uniform(f"{name}.leaf{i}", 0, 6.3),
+                draws.uniform(f"{name}.spread{i}", 0.2, 0.6),
+            )
+            tip = np.array(
+                [
+                    np.cos(angle) * spread * width * 2,
+                    height * 0.5 + spread * 0.5,
+                    np.sin(angle) * spread * width * 2,
+                ]
+            )
             stem = curve([(0, height * 0.3, 0), tip * (0.5, 0, 0.5) + (0, height * 0.5 + 0.2, 0), tip], 6)
             leaves.append(sweep(stem, [0.02, 0.06, 0.08, 0.07, 0.05, 0.01], 5, 0.3))
         return [(green, join(*leaves)), (material, cylinder(width * 0.35, 0, height * 0.4, width * 0.5, 20))]
@@ -166,7 +205,11 @@ def aim(world: World, draws: Draws, size: int, difficulty: float) -> Camera:
 def light_up(draws: Draws, difficulty: float) -> Light:
     """Choose the light: where it comes from, how warm, how strong, how soft."""
     side = np.radians(draws.uniform("light_side", -80, 80))
-    direction = unit(np.array([np.sin(side), draws.uniform("light_height", 0.5, 1.8), draws.uniform("light_front", 0.1, 1)]))
+    direction = unit(
+        np.array(
+            [np.sin(side), draws.uniform("light_height", 0.5, 1.8), draws.uniform("light_front", 0.1, 1)]
+        )
+    )
     warmth = draws.uniform("warmth", -1, 1) * difficulty
     key = np.array([1 + 0.12 * warmth, 1, 1 - 0.16 * warmth]) * draws.uniform("key", 0.55, 1.15)
     ambient = np.array([1 - 0.05 * warmth, 1, 1 + 0.07 * warmth]) * draws.uniform("ambient", 0.3, 0.62)

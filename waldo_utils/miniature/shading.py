@@ -9,7 +9,7 @@ from waldo_utils.miniature.draws import Draws
 from waldo_utils.miniature.raster import barycentric, rasterize
 from waldo_utils.miniature.scene import Camera, Light, World, frame
 
-SHADOW = np.float32(0.9)      # share of the key light that a full shadow takes from the product
+SHADOW = np.float32(0.9)  # share of the key light that a full shadow takes from the product
 SHADOW_BIAS = np.float32(0.02)
 SHADOW_TAPS = ((-0.7, -0.5), (0.7, 0.5), (0.5, -0.7), (-0.5, 0.7))
 
@@ -35,9 +35,9 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
 class DepthMap:
     """How far the world reaches along a direction, seen in parallel rays."""
 
-    axes: np.ndarray    # (3, 3) float32 rows: x, y, along the direction
+    axes: np.ndarray  # (3, 3) float32 rows: x, y, along the direction
     height: np.ndarray  # (size, size) reach, above `base`; 0 where nothing is
-    scale: float        # pixels per length
+    scale: float  # pixels per length
     offset: np.ndarray  # (2,) added before scaling
     base: float
 
@@ -61,7 +61,9 @@ def depth_map(world: World, direction: np.ndarray, up: tuple, size: int) -> Dept
     places[:, :2] = (seen[:, :2] + offset) * scale
     places[:, 2] = seen[:, 2] - low[2] + 1
     height, _ = rasterize(places, world.faces, size, size)
-    return DepthMap(axes.astype(np.float32), height.reshape(size, size), float(scale), offset, float(low[2] - 1))
+    return DepthMap(
+        axes.astype(np.float32), height.reshape(size, size), float(scale), offset, float(low[2] - 1)
+    )
 
 
 def _bilinear(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -71,7 +73,9 @@ def _bilinear(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     left, top = x.astype(np.int32), y.astype(np.int32)
     a, b = x - left, y - top
     flat, at = image.ravel(), top * size + left
-    return (flat[at] * (1 - a) + flat[at + 1] * a) * (1 - b) + (flat[at + size] * (1 - a) + flat[at + size + 1] * a) * b
+    return (flat[at] * (1 - a) + flat[at + 1] * a) * (1 - b) + (
+        flat[at + size] * (1 - a) + flat[at + size + 1] * a
+    ) * b
 
 
 class Lighting:
@@ -85,7 +89,7 @@ class Lighting:
         self.soft = box_blur(shaded, light.softness * 2.5 + 2)
         self.occluder = box_blur(self.shadow.height, 4) / np.maximum(box_blur(shaded, 4), 1e-3)
         self.below = depth_map(world, np.array([0, -1, 0]), (0, 0, 1), size * 5 // 16)
-        clearance = np.maximum(-(self.below.height + self.below.base), 0)     # of the underside above the floor
+        clearance = np.maximum(-(self.below.height + self.below.base), 0)  # of the underside above the floor
         contact = np.where(self.below.height > 0, np.exp(-clearance / 0.12), 0)
         self.contact = box_blur(contact.astype(np.float32), 3)
 
@@ -114,7 +118,9 @@ class Lighting:
         place_x, place_y, reach = self.shadow.pixels(points + normals * SHADOW_BIAS)
         reach = reach + SHADOW_BIAS
         size, heights = self.shadow.height.shape[0], self.shadow.height.ravel()
-        jitter = ((x.astype(np.int32) * 7 + y.astype(np.int32) * 3) % 4).astype(np.float32) * np.float32(0.5) - 0.75
+        jitter = ((x.astype(np.int32) * 7 + y.astype(np.int32) * 3) % 4).astype(np.float32) * np.float32(
+            0.5
+        ) - 0.75
         spread, shade = 1 + self.light.softness * 0.4, np.zeros(len(points), np.float32)
         for tap_x, tap_y in SHADOW_TAPS:
             column = np.clip(place_x + np.float32(tap_x * spread) + jitter, 0, size - 1).astype(np.int32)
@@ -124,7 +130,12 @@ class Lighting:
 
 
 def shade_world(
-    world: World, camera: Camera, lighting: Lighting, floor_color: np.ndarray, draws: Draws, supersampling: int
+    world: World,
+    camera: Camera,
+    lighting: Lighting,
+    floor_color: np.ndarray,
+    draws: Draws,
+    supersampling: int,
 ) -> tuple[np.ndarray, float]:
     """Draw the world without its backdrop.
 
@@ -174,13 +185,21 @@ def shade_world(
     sharp = np.clip(gloss / 60, 0.15, 1)
     lamp = np.clip((mirrored @ light.direction - np.float32(0.93)) * 18 * sharp + np.float32(0.1), 0, 1)
     pane = np.clip((mirrored @ window - np.float32(0.88)) * 14 * sharp + np.float32(0.1), 0, 1)
-    around = around + (np.float32(2.2) * lamp * (1 - shade))[:, None] * light.key + (np.float32(1.2) * pane)[:, None]
+    around = (
+        around
+        + (np.float32(2.2) * lamp * (1 - shade))[:, None] * light.key
+        + (np.float32(1.2) * pane)[:, None]
+    )
 
     diffuse = albedo * (ambient + light.key * direct[:, None])
     metallic, fresnel = metallic[:, None], fresnel[:, None]
     tinted = fresnel * (1 - metallic) + metallic * albedo * (np.float32(0.9) + np.float32(0.1) * fresnel)
-    colors = diffuse * (1 - metallic) * (1 - fresnel) + around * tinted + diffuse * metallic * np.float32(0.25)
-    highlight = specular * np.float32(1.5) * np.maximum(np.einsum("ij,ij->i", normals, half), 0) ** gloss * direct
+    colors = (
+        diffuse * (1 - metallic) * (1 - fresnel) + around * tinted + diffuse * metallic * np.float32(0.25)
+    )
+    highlight = (
+        specular * np.float32(1.5) * np.maximum(np.einsum("ij,ij->i", normals, half), 0) ** gloss * direct
+    )
     colors = colors + highlight[:, None] * light.key * (1 - metallic) + glow[:, None] * albedo
 
     picture = np.zeros((width * height, 4), np.float32)
@@ -203,7 +222,7 @@ def _interpolate(
         values[corners[:, 0]] * (first / total)[:, None]
         + values[corners[:, 1]] * (second / total)[:, None]
         + values[corners[:, 2]] * (third / total)[:, None]
-    )                                                                        # (N, 8)
+    )  # (N, 8)
     return mixed[:, :3], unit_rows(mixed[:, 3:6]), mixed[:, 6:]
 
 

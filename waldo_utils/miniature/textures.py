@@ -8,8 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from waldo_utils.miniature.draws import Draws
 
-TILE = 128    # pixels of a pattern's side
-DECAL = 192   # pixels of a motif's side
+TILE = 128  # pixels of a pattern's side
+DECAL = 192  # pixels of a motif's side
 
 PALETTE = {
     "white": (240, 238, 232), "cream": (232, 220, 190), "black": (28, 28, 30), "grey": (128, 130, 132),
@@ -56,7 +56,9 @@ def blend(ground: np.ndarray, figure: np.ndarray, amount: np.ndarray) -> np.ndar
 
 
 @lru_cache(None)
-def noise(index: int, size: int = TILE, slope: float = 1.6, across: float = 1.0, along: float = 1.0) -> np.ndarray:
+def noise(
+    index: int, size: int = TILE, slope: float = 1.6, across: float = 1.0, along: float = 1.0
+) -> np.ndarray:
     """Return a (size, size) tileable noise in [0, 1] with mean 0.5.
 
     Args:
@@ -77,7 +79,9 @@ def noise(index: int, size: int = TILE, slope: float = 1.6, across: float = 1.0,
 # ---------------------------------------------------------------- patterns
 
 
-def tile(draws: Draws, name: str, kind: str, ground: np.ndarray, figure: np.ndarray | None = None) -> np.ndarray:
+def tile(
+    draws: Draws, name: str, kind: str, ground: np.ndarray, figure: np.ndarray | None = None
+) -> np.ndarray:
     """Return a (TILE, TILE, 3) repeating pattern; "solid" is a single pixel.
 
     Args:
@@ -94,7 +98,9 @@ def tile(draws: Draws, name: str, kind: str, ground: np.ndarray, figure: np.ndar
         return np.asarray(ground, float).reshape(1, 1, 3).copy()
     if kind not in _PATTERNS:
         raise ValueError(f"unknown pattern {kind!r}: choose solid, {', '.join(_PATTERNS)}")
-    return _PATTERNS[kind](draws, name, np.asarray(ground), ground * 0.6 if figure is None else np.asarray(figure))
+    return _PATTERNS[kind](
+        draws, name, np.asarray(ground), ground * 0.6 if figure is None else np.asarray(figure)
+    )
 
 
 def _coordinates() -> tuple[np.ndarray, np.ndarray]:
@@ -116,7 +122,9 @@ def _wood(draws: Draws, name: str, ground: np.ndarray, figure: np.ndarray) -> np
 
 
 def _marble(draws: Draws, name: str, ground: np.ndarray, figure: np.ndarray) -> np.ndarray:
-    veins = 1 - abs(noise(120 + _variant(draws, name), TILE, 1.9) - 0.5) * draws.uniform(f"{name}.veins", 12, 30)
+    veins = 1 - abs(noise(120 + _variant(draws, name), TILE, 1.9) - 0.5) * draws.uniform(
+        f"{name}.veins", 12, 30
+    )
     return blend(ground, figure, np.clip(veins, 0, 1) * 0.8)
 
 
@@ -136,7 +144,9 @@ def _brushed(draws: Draws, name: str, ground: np.ndarray, figure: np.ndarray) ->
 def _fabric(draws: Draws, name: str, ground: np.ndarray, figure: np.ndarray) -> np.ndarray:
     x, y = _coordinates()
     weave = 0.5 + 0.25 * np.sin(x * 2 * np.pi * 32) + 0.25 * np.sin(y * 2 * np.pi * 32)
-    return blend(ground * 1.05, ground * 0.72, 0.5 * weave + 0.5 * noise(160 + _variant(draws, name), TILE, 0.6))
+    return blend(
+        ground * 1.05, ground * 0.72, 0.5 * weave + 0.5 * noise(160 + _variant(draws, name), TILE, 0.6)
+    )
 
 
 def _stripe(draws: Draws, name: str, ground: np.ndarray, figure: np.ndarray) -> np.ndarray:
@@ -240,7 +250,9 @@ def word(draws: Draws, name: str) -> str:
     return "".join(draws.choice(f"{name}.{i}", SYLLABLES) for i in range(count))
 
 
-def write(canvas: ImageDraw.ImageDraw, center: tuple[float, float], text: str, size: float, fill: tuple) -> None:
+def write(
+    canvas: ImageDraw.ImageDraw, center: tuple[float, float], text: str, size: float, fill: tuple
+) -> None:
     """Write text around a center, `size` pixels high."""
     canvas.text(center, text, fill=fill, font=_font(max(int(size), 4)), anchor="mm")
 
@@ -298,9 +310,13 @@ def _art(draws, name, image, canvas, ink) -> None:
         elif kind == "rectangle":
             canvas.rectangle([x, y, right, bottom], fill=ink(i % 4))
         elif kind == "line":
-            canvas.line([x, y, x + width - DECAL * 0.2, y + height], fill=ink(i % 4), width=int(3 + DECAL * 0.03))
+            canvas.line(
+                [x, y, x + width - DECAL * 0.2, y + height], fill=ink(i % 4), width=int(3 + DECAL * 0.03)
+            )
         else:
-            canvas.polygon([(x, y), (x + width, y + height * 0.3), (x + width * 0.4, y + height)], fill=ink(i % 4))
+            canvas.polygon(
+                [(x, y), (x + width, y + height * 0.3), (x + width * 0.4, y + height)], fill=ink(i % 4)
+            )
 
 
 def _scene(draws, name, image, canvas, ink) -> None:
@@ -308,7 +324,9 @@ def _scene(draws, name, image, canvas, ink) -> None:
     canvas.rectangle([edge, edge, DECAL - edge, DECAL - edge], fill=ink(0))
     x = np.linspace(edge, DECAL - edge, 12)
     for i in range(3):
-        waves = np.sin(x / DECAL * draws.uniform(f"{name}.waves{i}", 4, 16) + draws.uniform(f"{name}.phase{i}", 0, 6))
+        waves = np.sin(
+            x / DECAL * draws.uniform(f"{name}.waves{i}", 4, 16) + draws.uniform(f"{name}.phase{i}", 0, 6)
+        )
         y = DECAL * (0.45 + 0.15 * i) + DECAL * 0.09 * waves
         hills = [(edge, DECAL - edge), *zip(x, y, strict=True), (DECAL - edge, DECAL - edge)]
         canvas.polygon(hills, fill=ink(i + 1))
@@ -320,7 +338,10 @@ def _face(draws, name, image, canvas, ink) -> None:
     middle = DECAL / 2
     _disc(canvas, middle, middle, DECAL * 0.4, ink(0))
     eye = draws.uniform(f"{name}.eye", 0.04, 0.1) * DECAL
-    apart, height = draws.uniform(f"{name}.apart", 0.12, 0.22) * DECAL, draws.uniform(f"{name}.height", 0.35, 0.45) * DECAL
+    apart, height = (
+        draws.uniform(f"{name}.apart", 0.12, 0.22) * DECAL,
+        draws.uniform(f"{name}.height", 0.35, 0.45) * DECAL,
+    )
     for side in (-1, 1):
         _disc(canvas, middle + side * apart, height, eye, ink(1))
     mouth = [DECAL * 0.3, DECAL * 0.4, DECAL * 0.7, DECAL * draws.uniform(f"{name}.mouth", 0.65, 0.8)]
@@ -335,11 +356,19 @@ def _cloud(draws, name, image, canvas, ink) -> None:
     first, second, third = (np.array(ink(i)[:3]) / 255 for i in range(3))
     field = noise(200 + draws.integer(f"{name}.field", 0, 9), TILE, 2.0)
     other = noise(210 + draws.integer(f"{name}.other", 0, 9), TILE, 1.7)
-    picture = blend(blend(first, second, np.clip(field * 2 - 0.5, 0, 1)), third, np.clip(other * 5 - 2.6, 0, 1))
+    picture = blend(
+        blend(first, second, np.clip(field * 2 - 0.5, 0, 1)), third, np.clip(other * 5 - 2.6, 0, 1)
+    )
     inside = Image.fromarray((picture * 255).astype(np.uint8)).resize((DECAL - 16, DECAL - 16))
     image.paste(inside, (8, 8))
 
 
 _MOTIFS: dict[str, Callable] = {
-    "text": _text, "logo": _logo, "badge": _badge, "art": _art, "scene": _scene, "face": _face, "cloud": _cloud
+    "text": _text,
+    "logo": _logo,
+    "badge": _badge,
+    "art": _art,
+    "scene": _scene,
+    "face": _face,
+    "cloud": _cloud,
 }

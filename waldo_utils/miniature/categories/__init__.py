@@ -3,8 +3,26 @@
 from collections.abc import Callable
 
 from waldo_utils.miniature.categories import (
-    bag, bicycle, bottle, box, cabinet, can, chair, coffee_maker, fan, jar, kettle, lamp, mug, shirt, shoe, sofa, stapler,
-    table, toaster, tube,
+    bag,
+    bicycle,
+    bottle,
+    box,
+    cabinet,
+    can,
+    chair,
+    coffee_maker,
+    fan,
+    jar,
+    kettle,
+    lamp,
+    mug,
+    shirt,
+    shoe,
+    sofa,
+    stapler,
+    table,
+    toaster,
+    tube,
 )
 from waldo_utils.miniature.draws import Draws
 from waldo_utils.miniature.objects import Model

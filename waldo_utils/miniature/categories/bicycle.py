@@ -26,7 +26,9 @@ def build(draws: Draws) -> Model:
     dark, chrome = plain(np.array([0.05, 0.05, 0.055]), 0.03, 15), metal(draws, "color.chrome", "chrome")
     axle = radius + tire
     rear, front = np.array([-base / 2, axle, 0]), np.array([base / 2, axle, 0])
-    crank = np.array([-base * draws.uniform("shape.crank", 0.06, 0.1), axle - draws.uniform("shape.drop", 0.3, 0.8), 0])
+    crank = np.array(
+        [-base * draws.uniform("shape.crank", 0.06, 0.1), axle - draws.uniform("shape.drop", 0.3, 0.8), 0]
+    )
 
     _add_wheels(model, draws, dark, chrome, (rear, front), radius, tire)
     seat, head = _add_frame(model, draws, paint, rear, front, crank)
@@ -42,8 +44,16 @@ def build(draws: Draws) -> Model:
 
 
 def _add_wheels(model, draws, dark, chrome, hubs, radius, tire) -> None:
-    rim = chrome if draws.chance("color.chrome_rims", 0.6) else plain(color(draws, "color.rims", PLASTIC), 0.05, 60)
-    wall = plain(color(draws, "color.wall", "tan white cream"), 0.02, 10) if draws.chance("color.walls", 0.3) else dark
+    rim = (
+        chrome
+        if draws.chance("color.chrome_rims", 0.6)
+        else plain(color(draws, "color.rims", PLASTIC), 0.05, 60)
+    )
+    wall = (
+        plain(color(draws, "color.wall", "tan white cream"), 0.02, 10)
+        if draws.chance("color.walls", 0.3)
+        else dark
+    )
     angle = np.linspace(0, 2 * np.pi, 41)
 
     def ring(size: float, thickness: float) -> Mesh:
@@ -61,17 +71,23 @@ def _add_wheels(model, draws, dark, chrome, hubs, radius, tire) -> None:
         model.add(chrome, move(cylinder(0.18, -0.5, 0.5, segments=10), hub, (90, 0, 0)))
         for turn in 2 * np.pi * np.arange(spokes) / spokes:
             end = (radius - 0.4) * np.array([np.cos(turn), np.sin(turn), 0])
-            model.add(rim if solid else chrome, move(rod((0, 0, 0), end, 0.16 if solid else 0.035, sides=4), hub))
+            model.add(
+                rim if solid else chrome, move(rod((0, 0, 0), end, 0.16 if solid else 0.035, sides=4), hub)
+            )
         for turn in 2 * np.pi * (np.arange(reflectors) + 0.3) / max(reflectors, 1):
             place = hub + radius * share * np.array([np.cos(turn), np.sin(turn), 0])
-            model.add(reflector, move(rounded_box((0.7, 0.3, 0.15), 0.06, 1), place, (0, 0, np.degrees(turn) + 90)))
+            model.add(
+                reflector, move(rounded_box((0.7, 0.3, 0.15), 0.06, 1), place, (0, 0, np.degrees(turn) + 90))
+            )
 
 
 def _add_frame(model, draws, paint, rear, front, crank) -> tuple[np.ndarray, np.ndarray]:
     """Add the frame; return the upper ends of the seat tube and the head tube."""
     tall, thick = draws.uniform("shape.head", 3.8, 5.2), draws.uniform("shape.tube", 0.17, 0.26)
     head, low_head = front + [-tall * 0.42, tall, 0], front + [-tall * 0.28, tall * 0.68, 0]
-    seat = crank + np.array([-draws.uniform("shape.seat_angle", 0.25, 0.38), 1, 0]) * draws.uniform("shape.seat_tube", 3.6, 5.0)
+    seat = crank + np.array([-draws.uniform("shape.seat_angle", 0.25, 0.38), 1, 0]) * draws.uniform(
+        "shape.seat_tube", 3.6, 5.0
+    )
     kind = draws.choice("part.frame", "diamond diamond diamond step mixte cruiser")
     down = _tube_material(draws, paint, np.linalg.norm(low_head - crank), thick)
     model.add(paint, rod(crank, seat, thick), rod(low_head - [0, 0.1, 0], head, thick))
@@ -90,7 +106,11 @@ def _add_frame(model, draws, paint, rear, front, crank) -> tuple[np.ndarray, np.
         model.add(paint, rod(crank + (seat - crank) * 0.5, head, thick))
     for z in (-0.32, 0.32):
         side = np.array([0, 0, z])
-        model.add(paint, rod(crank + side, rear + side, 0.1), rod(seat * 0.85 + crank * 0.15 + side / 2, rear + side, 0.09))
+        model.add(
+            paint,
+            rod(crank + side, rear + side, 0.1),
+            rod(seat * 0.85 + crank * 0.15 + side / 2, rear + side, 0.09),
+        )
         fork = curve([low_head + side, (low_head + front) / 2 + [-0.15, 0.3, z], front + side], 8)
         model.add(paint, sweep(fork, [0.16] * 4 + [0.12] * 4, 6))
     return seat, head
@@ -107,7 +127,9 @@ def _tube_material(draws: Draws, paint: Material, length: float, thick: float) -
             material.stick(name, u, length * 0.55, around * 0.4, length * 0.45)
     if draws.chance("decor.band"):
         band = np.broadcast_to(np.append(color(draws, "decor.band_color", CERAMIC), 1.0), (4, 4, 4))
-        material.stick(band, around / 2, length * draws.uniform("decor.band_at", 0.15, 0.9), around, length * 0.1)
+        material.stick(
+            band, around / 2, length * draws.uniform("decor.band_at", 0.15, 0.9), around, length * 0.1
+        )
     return material
 
 
@@ -140,7 +162,12 @@ def _add_extras(model, draws, paint, dark, chrome, rear, front, head, axle) -> N
             arc = hub + (axle + 0.2) * np.stack([np.cos(turn), np.sin(turn), 0 * turn], axis=1)
             model.add(material, sweep(arc, 0.09, 6, 3.5, up=(1, 0, 0)))
     if draws.chance("part.basket", 0.25):
-        wicker = Material(tile(draws, "color.wicker", "check", color(draws, "color.basket", "tan brown white black")), 0.5, 0.03, 15)
+        wicker = Material(
+            tile(draws, "color.wicker", "check", color(draws, "color.basket", "tan brown white black")),
+            0.5,
+            0.03,
+            15,
+        )
         center = head + np.array([1.35, -0.2, 0])
         sides = [((2, 0.1, 2.4), (0, -0.8, 0)), ((0.1, 1.6, 2.4), (-1, 0, 0)), ((0.1, 1.6, 2.4), (1, 0, 0)),
                  ((2, 1.6, 0.1), (0, 0, 1.2)), ((2, 1.6, 0.1), (0, 0, -1.2))]  # fmt: skip

@@ -11,9 +11,17 @@ from waldo_utils.miniature.textures import CERAMIC, color
 def build(draws: Draws) -> Model:
     """Build a carton; lengths in centimeters."""
     model = Model()
-    width, height, depth = draws.uniform("shape.width", 6, 15), draws.uniform("shape.height", 6, 20), draws.uniform("shape.depth", 3, 8)
+    width, height, depth = (
+        draws.uniform("shape.width", 6, 15),
+        draws.uniform("shape.height", 6, 20),
+        draws.uniform("shape.depth", 3, 8),
+    )
     ground = color(draws, "color.body", CERAMIC)
-    body = printed(draws, ground, draws.uniform("decor.scale", 3, 8), 0.04, 25) if draws.chance("decor.print", 0.25) else plain(ground, 0.05, 30)
+    body = (
+        printed(draws, ground, draws.uniform("decor.scale", 3, 8), 0.04, 25)
+        if draws.chance("decor.print", 0.25)
+        else plain(ground, 0.05, 30)
+    )
     share = draws.uniform("decor.label_size", 0.75, 0.98)
     front = label(draws, "decor.label")
     for face in ("front", "back"):

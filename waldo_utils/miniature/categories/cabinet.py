@@ -15,7 +15,11 @@ GAP = 0.1  # around each door and drawer
 def build(draws: Draws) -> Model:
     """Build a cabinet; lengths in decimeters."""
     model = Model()
-    width, height, depth = draws.uniform("shape.width", 4, 9), draws.uniform("shape.height", 4, 11), draws.uniform("shape.depth", 3, 4.5)
+    width, height, depth = (
+        draws.uniform("shape.width", 4, 9),
+        draws.uniform("shape.height", 4, 11),
+        draws.uniform("shape.depth", 3, 4.5),
+    )
     kind = draws.choice("color.kind", "wood wood wood paint metal")
     if kind == "wood":
         body = wooden(draws, "color.wood", period=4)
@@ -26,10 +30,18 @@ def build(draws: Draws) -> Model:
     model.add(body, move(rounded_box((width, height, depth), 0.06, 1), (0, foot + height / 2, 0)))
     if draws.chance("part.top", 0.6):
         thick = draws.uniform("shape.top", 0.15, 0.3)
-        model.add(body, move(rounded_box((width + 0.3, thick, depth + 0.25), 0.06, 1), (0, foot + height + thick / 2, 0.05)))
+        model.add(
+            body,
+            move(
+                rounded_box((width + 0.3, thick, depth + 0.25), 0.06, 1), (0, foot + height + thick / 2, 0.05)
+            ),
+        )
     _add_back(model, draws, width, height, depth, foot)
     front = _front_material(draws, body)
-    columns, rows = draws.integer("part.columns", 1, 3 if width > 5.5 else 2), draws.integer("part.rows", 2, 6)
+    columns, rows = (
+        draws.integer("part.columns", 1, 3 if width > 5.5 else 2),
+        draws.integer("part.rows", 2, 6),
+    )
     layout = draws.choice("part.layout", "doors doors drawers drawers mixed mixed grid shelves glass")
     for cell in _cells(draws, layout, columns, rows):
         _add_cell(model, draws, cell, layout, body, front, hardware, width, height, depth, foot)
@@ -46,7 +58,9 @@ def _add_base(model, draws, body, hardware, width, depth) -> float:
         for x in (0.3 - width / 2, width / 2 - 0.3):
             for z in (0.3 - depth / 2, depth / 2 - 0.3):
                 spread = 1.05 if kind == "legs" else 1
-                model.add(hardware if kind == "feet" else body, rod((x, high, z), (x * spread, 0, z), 0.2, 0.12))
+                model.add(
+                    hardware if kind == "feet" else body, rod((x, high, z), (x * spread, 0, z), 0.2, 0.12)
+                )
     return high
 
 
@@ -59,12 +73,21 @@ def _add_back(model, draws, width, height, depth, foot) -> None:
         place = (-width / 2 + 0.2 + wide * (i + 0.5), foot + height / 2, -depth / 2)
         model.add(board, move(rounded_box((wide - 0.1, height - 0.4, 0.1), 0.03, 1), place))
     hole = cylinder(0.25, 0, 0.08, segments=14)
-    model.add(plain(np.full(3, 0.05), 0.03, 10), move(hole, (width * draws.uniform("part.hole", -0.3, 0.3), foot + height * 0.2, -depth / 2 - 0.05), (-90, 0, 0)))
+    model.add(
+        plain(np.full(3, 0.05), 0.03, 10),
+        move(
+            hole,
+            (width * draws.uniform("part.hole", -0.3, 0.3), foot + height * 0.2, -depth / 2 - 0.05),
+            (-90, 0, 0),
+        ),
+    )
 
 
 def _front_material(draws: Draws, body: Material) -> Material:
     if draws.chance("decor.print", 0.25):
-        return printed(draws, color(draws, "color.front", PAINTS), draws.uniform("decor.scale", 1, 3), 0.04, 30)
+        return printed(
+            draws, color(draws, "color.front", PAINTS), draws.uniform("decor.scale", 1, 3), 0.04, 30
+        )
     kind = draws.choice("color.front_kind", "same same same wood paint")
     if kind == "wood":
         return wooden(draws, "color.front_wood", period=4)
@@ -81,7 +104,11 @@ def _cells(draws: Draws, layout: str, columns: int, rows: int) -> list[tuple]:
     if layout == "drawers":
         return [("drawer", 0, 1, i / rows, (i + 1) / rows) for i in range(rows)]
     if layout == "grid":
-        return [("drawer", i / columns, (i + 1) / columns, j / rows, (j + 1) / rows) for i in range(columns) for j in range(rows)]
+        return [
+            ("drawer", i / columns, (i + 1) / columns, j / rows, (j + 1) / rows)
+            for i in range(columns)
+            for j in range(rows)
+        ]
     if layout == "mixed":
         count = draws.integer("part.drawers", 1, 2)
         split = 1 - 0.22 * count
@@ -110,13 +137,29 @@ def _add_cell(model, draws, cell, layout, body, front, hardware, width, height, 
         model.add(body if draws.chance("color.inset", 0.3) else front, move(panel, (x, y, z + 0.14)))
     elif inset == "louver" and kind == "door":
         for j in range(int((tall - 0.8) / 0.32)):
-            model.add(front, move(rounded_box((wide - 0.6, 0.18, 0.1), 0.03, 1), (x, y0 + 0.5 + 0.32 * j, z + 0.15), (25, 0, 0)))
+            model.add(
+                front,
+                move(
+                    rounded_box((wide - 0.6, 0.18, 0.1), 0.03, 1),
+                    (x, y0 + 0.5 + 0.32 * j, z + 0.15),
+                    (25, 0, 0),
+                ),
+            )
     elif inset == "groove":
         for share in (0.25, 0.5, 0.75):
-            model.add(dark, move(rounded_box((0.05, tall - 0.2, 0.04), 0.01, 1), (x0 + (x1 - x0) * share, y, z + 0.13)))
+            model.add(
+                dark,
+                move(rounded_box((0.05, tall - 0.2, 0.04), 0.01, 1), (x0 + (x1 - x0) * share, y, z + 0.13)),
+            )
     if draws.chance("decor.sticker", 0.3) and kind == "door":
-        motif = plain(np.full(3, 0.9), 0.04, 30).stick(decal(draws, "decor.motif", np.full(3, 0.9)), FACE_U["front"], 0, 0.9)
-        place = (x + draws.uniform("decor.x", -0.2, 0.2) * wide, y + draws.uniform("decor.y", 0.1, 0.3) * tall, z + 0.16)
+        motif = plain(np.full(3, 0.9), 0.04, 30).stick(
+            decal(draws, "decor.motif", np.full(3, 0.9)), FACE_U["front"], 0, 0.9
+        )
+        place = (
+            x + draws.uniform("decor.x", -0.2, 0.2) * wide,
+            y + draws.uniform("decor.y", 0.1, 0.3) * tall,
+            z + 0.16,
+        )
         model.add(motif, move(rounded_box((0.9, 0.9, 0.04), 0.01, 1), place))
     handle_x = x if kind == "drawer" else (x1 - 0.35 if left < 0.4 else x0 + 0.35)
     shifts = (-0.28, 0.28) if kind == "drawer" and wide > 4 else (0,)
@@ -137,7 +180,9 @@ def _handle(draws: Draws, drawer: bool, place: tuple, wide: float, tall: float) 
         return [move(rounded_box((0.9, 0.35, 0.3), 0.14, 2), place)]
     if kind == "ring":
         return [move(cylinder(r, 0, d, segments=16), place, (90, 0, 0)) for r, d in ((0.3, 0.1), (0.12, 0.2))]
-    return [move(rounded_box((wide * 0.8, 0.14, 0.16) if drawer else (0.14, tall * 0.8, 0.16), 0.04, 1), place)]
+    return [
+        move(rounded_box((wide * 0.8, 0.14, 0.16) if drawer else (0.14, tall * 0.8, 0.16), 0.04, 1), place)
+    ]
 
 
 def _add_shelves(model, draws, body, x, x0, y0, wide, tall, z) -> None:

@@ -4,7 +4,18 @@ import numpy as np
 
 from waldo_utils.miniature.draws import Draws
 from waldo_utils.miniature.materials import Material, fabric, metal, plain, wooden
-from waldo_utils.miniature.meshes import Mesh, around, ball, curve, cylinder, join, move, rod, rounded_box, sweep
+from waldo_utils.miniature.meshes import (
+    Mesh,
+    around,
+    ball,
+    curve,
+    cylinder,
+    join,
+    move,
+    rod,
+    rounded_box,
+    sweep,
+)
 from waldo_utils.miniature.objects import Model
 from waldo_utils.miniature.textures import PLASTIC, color
 
@@ -18,12 +29,23 @@ def build(draws: Draws) -> Model:
     soft = draws.chance("part.soft", 0.55)
     cover = fabric(draws, "color.seat") if soft else frame
     seat = draws.uniform("shape.seat", 0.5, 1.0) if soft else draws.uniform("shape.seat", 0.2, 0.4)
-    cushion = rounded_box((width, seat, depth), seat * 0.45 if soft else 0.08, 3, 0.25 if soft else 0.0, 5 if soft else 1)
+    cushion = rounded_box(
+        (width, seat, depth), seat * 0.45 if soft else 0.08, 3, 0.25 if soft else 0.0, 5 if soft else 1
+    )
     model.add(cover, move(cushion, (0, height - seat / 2, 0)))
     _add_legs(model, draws, frame, width, depth, height - seat, thickness)
     _add_back(model, draws, frame, cover, width, depth, height, thickness)
     if draws.chance("part.arms", 0.3):
-        _add_arms(model, draws, frame, cover if soft and draws.chance("part.soft_arms", 0.4) else frame, width, depth, height, thickness)
+        _add_arms(
+            model,
+            draws,
+            frame,
+            cover if soft and draws.chance("part.soft_arms", 0.4) else frame,
+            width,
+            depth,
+            height,
+            thickness,
+        )
     return model
 
 
@@ -45,23 +67,38 @@ def _add_legs(model, draws, frame, width, depth, top, thickness) -> None:
         spread = 1.28 if kind == "splay" else 1.0
         for cx, cz in corners:
             if kind == "square":
-                model.add(frame, move(rounded_box((thickness * 1.7, top, thickness * 1.7), 0.04, 1), (cx, top / 2, cz)))
+                model.add(
+                    frame,
+                    move(rounded_box((thickness * 1.7, top, thickness * 1.7), 0.04, 1), (cx, top / 2, cz)),
+                )
             else:
-                model.add(frame, rod((cx, top, cz), (cx * spread, 0, cz * spread), thickness, thickness * 0.55))
+                model.add(
+                    frame, rod((cx, top, cz), (cx * spread, 0, cz * spread), thickness, thickness * 0.55)
+                )
         if draws.chance("part.stretchers"):
             level = top * draws.uniform("shape.stretcher", 0.25, 0.6)
             out = 1 + (spread - 1) * (1 - level / top)
             pairs = [(0, 1), (2, 3), (0, 2)] if draws.chance("part.third_stretcher") else [(0, 1), (2, 3)]
             for first, second in pairs:
                 (ax, az), (bx, bz) = corners[first], corners[second]
-                model.add(frame, rod((ax * out, level, az * out), (bx * out, level, bz * out), thickness * 0.5, sides=6))
+                model.add(
+                    frame,
+                    rod((ax * out, level, az * out), (bx * out, level, bz * out), thickness * 0.5, sides=6),
+                )
     elif kind == "star":
         base = plain(color(draws, "color.base", "black charcoal silver"), 0.05, 40)
         arm = join(rod((0, 0.75, 0), (2.3, 0.45, 0), 0.22, 0.14, 6), move(ball(0.28, 10, 6), (2.3, 0.28, 0)))
         model.add(base, cylinder(thickness * 1.2, 0.6, top, segments=14), around(arm, 5))
     elif kind == "sled":
         for side in (-x, x):
-            path = [(side, top, z), (side, 0.15, z * 1.05), (side, 0.13, z), (side, 0.13, -z), (side, 0.15, -z * 1.05), (side, top, -z)]
+            path = [
+                (side, top, z),
+                (side, 0.15, z * 1.05),
+                (side, 0.13, z),
+                (side, 0.13, -z),
+                (side, 0.15, -z * 1.05),
+                (side, top, -z),
+            ]
             model.add(frame, sweep(path, thickness * 0.6, 7))
     else:
         for side in (-x, x):
@@ -79,14 +116,23 @@ def _add_back(model, draws, frame, cover, width, depth, seat_height, thickness) 
     low, high = height * 0.22, height - 0.4
 
     def bar(level: float, tall: float) -> Mesh:
-        return sweep(curve([(-x, level, 0), (0, level, -0.25), (x, level, 0)], 9), tall / 2, 8, 0.22 / tall, up=(0, 1, 0))
+        return sweep(
+            curve([(-x, level, 0), (0, level, -0.25), (x, level, 0)], 9),
+            tall / 2,
+            8,
+            0.22 / tall,
+            up=(0, 1, 0),
+        )
 
     if kind in ("slats", "cross", "spindles", "wire", "fan"):
         parts += [(frame, mesh) for mesh in (*posts, bar(height - 0.3, 0.7), bar(low, 0.45))]
         across = -x + 2 * x * (np.arange(count) + 0.5) / count
         if kind == "slats":
             slat = 2 * x / count * draws.uniform("shape.slat", 0.35, 0.7)
-            rods = [move(rounded_box((slat, high - low, 0.18), 0.05, 1), (cx, (low + high) / 2, -0.2)) for cx in across]
+            rods = [
+                move(rounded_box((slat, high - low, 0.18), 0.05, 1), (cx, (low + high) / 2, -0.2))
+                for cx in across
+            ]
         elif kind == "cross":
             rods = [rod((s * -x, low, 0), (s * x, high, -0.1), thickness * 0.7, sides=7) for s in (-1, 1)]
         elif kind == "wire":
@@ -106,17 +152,28 @@ def _add_back(model, draws, frame, cover, width, depth, seat_height, thickness) 
     elif kind in ("panel", "pad"):
         if draws.chance("part.posts"):
             parts += [(frame, mesh) for mesh in posts]
-        tall, wide = height * draws.uniform("shape.panel", 0.5, 1.0), width * draws.uniform("shape.panel_width", 0.8, 1)
+        tall, wide = (
+            height * draws.uniform("shape.panel", 0.5, 1.0),
+            width * draws.uniform("shape.panel_width", 0.8, 1),
+        )
         pad = kind == "pad"
-        panel = rounded_box((wide, tall, 0.7 if pad else 0.25), 0.32 if pad else 0.1, 3, 0.22 if pad else 0.0, 5)
+        panel = rounded_box(
+            (wide, tall, 0.7 if pad else 0.25), 0.32 if pad else 0.1, 3, 0.22 if pad else 0.0, 5
+        )
         parts.append((cover if pad else frame, move(panel, (0, height - tall / 2, 0))))
         if tall < height * 0.9:
-            parts.append((frame, move(rounded_box((0.7, height, 0.15), 0.05, 1), (0, height / 2 - 0.5, -0.2))))
+            parts.append(
+                (frame, move(rounded_box((0.7, height, 0.15), 0.05, 1), (0, height / 2 - 0.5, -0.2)))
+            )
     else:
         angle = np.linspace(0, 2 * np.pi, 30)
-        ring = np.stack([x * np.cos(angle), height * (0.62 + 0.38 * np.sin(angle)), np.full(30, -0.1)], axis=1)
+        ring = np.stack(
+            [x * np.cos(angle), height * (0.62 + 0.38 * np.sin(angle)), np.full(30, -0.1)], axis=1
+        )
         parts += [(frame, mesh) for mesh in (*posts, sweep(ring, thickness * 0.8, 7, caps=False))]
-        parts.append((cover, move(ball(1, 24, 12), (0, height * 0.62, -0.1), scale=(x * 0.9, height * 0.34, 0.25))))
+        parts.append(
+            (cover, move(ball(1, 24, 12), (0, height * 0.62, -0.1), scale=(x * 0.9, height * 0.34, 0.25)))
+        )
     lean = draws.uniform("shape.lean", 4, 16)
     for material, mesh in parts:
         model.add(material, move(mesh, (0, seat_height, thickness - depth / 2), (-lean, 0, 0)))
@@ -128,4 +185,7 @@ def _add_arms(model, draws, frame, cover, width, depth, seat_height, thickness) 
         x = side * (width / 2 + 0.1)
         model.add(cover, move(rounded_box((0.5, 0.28, depth * 0.85), 0.12, 2), (x, level, 0)))
         for z in (depth * 0.33, -depth * 0.36):
-            model.add(frame, rod((side * width / 2, seat_height - 0.3, z), (x, level, z * 1.08), thickness * 0.8, sides=7))
+            model.add(
+                frame,
+                rod((side * width / 2, seat_height - 0.3, z), (x, level, z * 1.08), thickness * 0.8, sides=7),
+            )

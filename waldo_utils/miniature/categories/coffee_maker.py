@@ -20,28 +20,59 @@ def build(draws: Draws) -> Model:
     body, ground = body_material(draws, PLASTIC)
     trim = plain(color(draws, "color.trim", "black black silver charcoal white red"), 0.05, 50)
     motif = decal(draws, "decor.motif", ground, draws.choice("decor.motif_kind", "text text logo badge"))
-    {"drip": _drip, "pod": _pod, "espresso": _espresso, "moka": _moka, "press": _press}[kind](model, draws, body, trim, motif)
+    {"drip": _drip, "pod": _pod, "espresso": _espresso, "moka": _moka, "press": _press}[kind](
+        model, draws, body, trim, motif
+    )
     return model
 
 
-def _tower(model: Model, draws: Draws, body: Material, trim: Material, motif: np.ndarray) -> tuple[float, ...]:
+def _tower(
+    model: Model, draws: Draws, body: Material, trim: Material, motif: np.ndarray
+) -> tuple[float, ...]:
     """Add what drip and pod machines share: a foot, a column with vents and a cord on its back, a head with the motif.
 
     Returns width, height, depth, the head's height and the foot's height.
     """
-    width, height, depth = draws.uniform("shape.width", 3.4, 5), draws.uniform("shape.height", 5.5, 7.5), draws.uniform("shape.depth", 3.6, 5)
-    rounding, head, foot = draws.uniform("shape.rounding", 0.15, 0.7), height * draws.uniform("shape.head", 0.24, 0.36), height * 0.1
+    width, height, depth = (
+        draws.uniform("shape.width", 3.4, 5),
+        draws.uniform("shape.height", 5.5, 7.5),
+        draws.uniform("shape.depth", 3.6, 5),
+    )
+    rounding, head, foot = (
+        draws.uniform("shape.rounding", 0.15, 0.7),
+        height * draws.uniform("shape.head", 0.24, 0.36),
+        height * 0.1,
+    )
     model.add(body, move(rounded_box((width, head, depth), rounding, 3), (0, height - head / 2, 0)))
-    model.add(body, move(rounded_box((width, height * 0.95, depth * 0.38), rounding * 0.6, 3), (0, height * 0.48, -depth * 0.31)))
+    model.add(
+        body,
+        move(
+            rounded_box((width, height * 0.95, depth * 0.38), rounding * 0.6, 3),
+            (0, height * 0.48, -depth * 0.31),
+        ),
+    )
     model.add(trim, move(rounded_box((width, foot, depth), min(rounding, 0.2), 2), (0, foot / 2, 0)))
     dark = plain(DARK, 0.04, 40)
     for i in range(draws.integer("part.vents", 2, 6)):
         vent = rounded_box((width * 0.5, 0.12, 0.06), 0.02, 1)
         model.add(dark, move(vent, (0, height * 0.75 - 0.3 * i, -depth * 0.5)))
-    cord = curve([(width * 0.3, 0.4, -depth * 0.5), (width * 0.4, 0.1, -depth * 0.7), (width * 0.8, 0.08, -depth * 0.8)], 8)
+    cord = curve(
+        [
+            (width * 0.3, 0.4, -depth * 0.5),
+            (width * 0.4, 0.1, -depth * 0.7),
+            (width * 0.8, 0.08, -depth * 0.8),
+        ],
+        8,
+    )
     model.add(dark, sweep(cord, 0.09, 6))
     place = draws.uniform("decor.x", -0.2, 0.2) * width, draws.uniform("decor.y", -0.15, 0.2) * head
-    body.stick(motif, FACE_U["front"] + place[0], place[1], width * draws.uniform("decor.size", 0.3, 0.5), head * 0.45)
+    body.stick(
+        motif,
+        FACE_U["front"] + place[0],
+        place[1],
+        width * draws.uniform("decor.size", 0.3, 0.5),
+        head * 0.45,
+    )
     panel = height - head * 0.72 if draws.chance("part.high_panel", 0.4) else foot * 0.5
     add_panel(model, draws, depth / 2 + 0.02, panel, width)
     if draws.chance("part.lid_line"):
@@ -62,7 +93,15 @@ def _drip(model, draws, body, trim, motif) -> None:
     }
     carafe = metal(draws, "color.chrome", "chrome") if kind == "steel" else plain(GLASS, 0.12, 90)
     model.add(carafe, move(lathe([(r * radius, y * tall) for r, y in outlines[kind]], 28), (0, bottom, z)))
-    grip = curve([(radius * 0.6, tall * 0.9, 0), (radius * 1.4, tall * 0.85, 0), (radius * 1.45, tall * 0.45, 0), (radius * 0.95, tall * 0.3, 0)], 12)
+    grip = curve(
+        [
+            (radius * 0.6, tall * 0.9, 0),
+            (radius * 1.4, tall * 0.85, 0),
+            (radius * 1.45, tall * 0.45, 0),
+            (radius * 0.95, tall * 0.3, 0),
+        ],
+        12,
+    )
     turn = (0, draws.uniform("shape.grip", -90, -20), 0)
     model.add(trim, move(cylinder(radius * 0.68, tall * 0.88, tall * 1.02, segments=24), (0, bottom, z)))
     model.add(trim, move(sweep(grip, 0.16, 7, 1.8, up=(0, 0, 1)), (0, bottom, z), turn))
@@ -76,27 +115,58 @@ def _pod(model, draws, body, trim, motif) -> None:
     model.add(metal(draws, "color.chrome", "chrome"), move(spout, (0, 0, depth * 0.15)))
     cup = lathe([(0, 0), (0.6, 0), (0.85, 1.3), (0.75, 1.3), (0.5, 0.2), (0, 0.2)], 24)
     model.add(plain(color(draws, "decor.cup", CERAMIC), 0.05, 60), move(cup, (0, foot, depth * 0.15)))
-    model.add(trim, move(rounded_box((width * 0.5, 0.3, depth * 0.5), 0.1, 2), (0, height + 0.1, depth * 0.1)))
+    model.add(
+        trim, move(rounded_box((width * 0.5, 0.3, depth * 0.5), 0.1, 2), (0, height + 0.1, depth * 0.1))
+    )
 
 
 def _espresso(model, draws, body, trim, motif) -> None:
-    width, height, depth = draws.uniform("shape.width", 3.4, 5), draws.uniform("shape.height", 5.5, 7.5), draws.uniform("shape.depth", 3.6, 5)
-    rounding, head, chrome, dark = min(draws.uniform("shape.rounding", 0.15, 0.7), 0.4), height * 0.38, metal(draws, "color.chrome", "chrome"), plain(DARK, 0.04, 40)
+    width, height, depth = (
+        draws.uniform("shape.width", 3.4, 5),
+        draws.uniform("shape.height", 5.5, 7.5),
+        draws.uniform("shape.depth", 3.6, 5),
+    )
+    rounding, head, chrome, dark = (
+        min(draws.uniform("shape.rounding", 0.15, 0.7), 0.4),
+        height * 0.38,
+        metal(draws, "color.chrome", "chrome"),
+        plain(DARK, 0.04, 40),
+    )
     model.add(body, move(rounded_box((width * 1.15, head, depth), rounding, 3), (0, height - head / 2, 0)))
-    model.add(body, move(rounded_box((width * 1.1, height, depth * 0.45), 0.15, 2), (0, height / 2, -depth * 0.27)))
+    model.add(
+        body, move(rounded_box((width * 1.1, height, depth * 0.45), 0.15, 2), (0, height / 2, -depth * 0.27))
+    )
     model.add(trim, move(rounded_box((width * 1.15, height * 0.14, depth), 0.12, 2), (0, height * 0.07, 0)))
-    model.add(chrome, move(rounded_box((width, 0.08, depth * 0.5), 0.02, 1), (0, height * 0.145, depth * 0.2)))
+    model.add(
+        chrome, move(rounded_box((width, 0.08, depth * 0.5), 0.02, 1), (0, height * 0.145, depth * 0.2))
+    )
     under = height - head
     for x in (-width / 4, width / 4) if draws.chance("part.two_groups", 0.3) else (0,):
         for size, low, high in ((0.7, under - 0.4, under + 0.05), (0.6, under - 0.75, under - 0.4)):
             model.add(chrome, move(cylinder(size, low, high, segments=20), (x, 0, depth * 0.18)))
         model.add(dark, rod((x, under - 0.55, depth * 0.3), (x, under - 0.75, depth * 0.3 + 1.9), 0.2, 0.26))
-    wand = curve([(width * 0.5, under + 0.2, depth * 0.35), (width * 0.55, under - 0.6, depth * 0.45), (width * 0.5, height * 0.3, depth * 0.5)], 8)
+    wand = curve(
+        [
+            (width * 0.5, under + 0.2, depth * 0.35),
+            (width * 0.55, under - 0.6, depth * 0.45),
+            (width * 0.5, height * 0.3, depth * 0.5),
+        ],
+        8,
+    )
     model.add(chrome, sweep(wand, 0.1, 6))
     add_panel(model, draws, depth / 2 + 0.02, height - head * 0.45, width)
-    body.stick(motif, FACE_U["front"] + draws.choice("decor.side", (-0.36, 0.36)) * width, 0.3, width * 0.3, head * 0.3)
+    body.stick(
+        motif,
+        FACE_U["front"] + draws.choice("decor.side", (-0.36, 0.36)) * width,
+        0.3,
+        width * 0.3,
+        head * 0.3,
+    )
     for i in range(draws.integer("part.vents", 2, 5)):
-        model.add(dark, move(rounded_box((width * 0.6, 0.12, 0.06), 0.02, 1), (0, height * 0.8 - 0.3 * i, -depth * 0.5)))
+        model.add(
+            dark,
+            move(rounded_box((width * 0.6, 0.12, 0.06), 0.02, 1), (0, height * 0.8 - 0.3 * i, -depth * 0.5)),
+        )
     if draws.chance("part.rail"):
         ends = [(sx * width * 0.5, sz * depth * 0.45) for sx in (-1, 1) for sz in (-1, 1)]
         for x, z in ends:
@@ -116,7 +186,9 @@ def _moka(model, draws, body, trim, motif) -> None:
     ):
         model.add(body, lathe(profile, sides, facets=sides < 20))
     model.add(metal(draws, "color.chrome", "chrome"), cylinder(radius * 0.84, 2.5, 2.85, segments=24))
-    grip = curve([(upper * 0.9, 5.2, 0), (upper + 1.5, 5.4, 0), (upper + 1.6, 4.6, 0), (upper + 1.2, 3.0, 0)], 14)
+    grip = curve(
+        [(upper * 0.9, 5.2, 0), (upper + 1.5, 5.4, 0), (upper + 1.6, 4.6, 0), (upper + 1.2, 3.0, 0)], 14
+    )
     model.add(dark, ball(0.3, 12, 8, 6.25))
     model.add(trim, sweep(grip, 0.22, 7, 1.6, up=(0, 0, 1)))
     model.add(body, move(lathe([(0.15, 0), (0.55, 0.9)], 10), (-upper * 0.85, 4.6, 0), (0, 0, 45)))
@@ -125,17 +197,39 @@ def _moka(model, draws, body, trim, motif) -> None:
 
 
 def _press(model, draws, body, trim, motif) -> None:
-    radius, height, chrome = draws.uniform("shape.press", 1.3, 1.8), draws.uniform("shape.press_height", 4.5, 6), metal(draws, "color.chrome", "chrome")
+    radius, height, chrome = (
+        draws.uniform("shape.press", 1.3, 1.8),
+        draws.uniform("shape.press_height", 4.5, 6),
+        metal(draws, "color.chrome", "chrome"),
+    )
     label = plain(GLASS, 0.12, 90)
     for place in (0.25, 0.75):
         label.stick(motif, -2 * np.pi * radius * place, radius + height * 0.45, radius)
     model.add(label, cylinder(radius, 0.3, height, segments=32))
-    lid = lathe([(radius * 1.02, height * 0.92), (radius * 1.08, height), (radius * 0.8, height + 0.5), (0, height + 0.6)], 32)
+    lid = lathe(
+        [
+            (radius * 1.02, height * 0.92),
+            (radius * 1.08, height),
+            (radius * 0.8, height + 0.5),
+            (0, height + 0.6),
+        ],
+        32,
+    )
     model.add(body, lid, cylinder(radius * 1.08, 0.1, 0.55, segments=32))
     model.add(chrome, rod((0, height, 0), (0, height + 1.6, 0), 0.08))
-    grip = curve([(radius, height * 0.9, 0), (radius + 1.4, height * 0.85, 0), (radius + 1.4, height * 0.3, 0), (radius, height * 0.2, 0)], 14)
+    grip = curve(
+        [
+            (radius, height * 0.9, 0),
+            (radius + 1.4, height * 0.85, 0),
+            (radius + 1.4, height * 0.3, 0),
+            (radius, height * 0.2, 0),
+        ],
+        14,
+    )
     model.add(trim, ball(0.35, 14, 8, height + 1.7), sweep(grip, 0.2, 7, 1.6, up=(0, 0, 1)))
     count = draws.integer("part.ribs", 3, 6)
     for turn in np.arange(count) * 360 / count + 45:
         x, z = np.sin(np.radians(turn)) * radius * 1.04, np.cos(np.radians(turn)) * radius * 1.04
-        model.add(body, move(rounded_box((0.3, height * 0.9, 0.1), 0.03, 1), (x, height * 0.5, z), (0, turn, 0)))
+        model.add(
+            body, move(rounded_box((0.3, height * 0.9, 0.1), 0.03, 1), (x, height * 0.5, z), (0, turn, 0))
+        )

@@ -39,7 +39,15 @@ def _outline(draws: Draws, kind: str, radius: float, height: float) -> np.ndarra
         side = curve([(radius, 0.5), (radius * middle, 0.5 + height * 0.4), (radius * top, height + 0.5)], 12)
         return np.concatenate([[(0, 0.5)], side])
     if kind == "gooseneck":
-        side = curve([(radius * 0.9, 0), (radius * 0.95, height * 0.3), (radius * 0.65, height * 0.75), (radius * 0.55, height)], 12)
+        side = curve(
+            [
+                (radius * 0.9, 0),
+                (radius * 0.95, height * 0.3),
+                (radius * 0.65, height * 0.75),
+                (radius * 0.55, height),
+            ],
+            12,
+        )
         return np.concatenate([[(0, 0)], side])
     t = np.linspace(0, 1, 14)
     shapes = {
@@ -58,7 +66,10 @@ def _decorate(draws: Draws, body, ground, outline) -> None:
     if kind == "none":
         return
     around, height = 2 * np.pi * outline[:, 0].max(), outline[-1, 1]
-    motif, places = decal(draws, "decor.motif", ground), (0.25, 0.75) if kind == "motif" else np.arange(6) / 6 + 0.05
+    motif, places = (
+        decal(draws, "decor.motif", ground),
+        (0.25, 0.75) if kind == "motif" else np.arange(6) / 6 + 0.05,
+    )
     level = outline[1, 0] + height * draws.uniform("decor.level", 0.3, 0.5)  # v runs along the bottom first
     for place in places:
         body.stick(motif, -around * place, level, height * (0.5 if kind == "motif" else 0.3))
@@ -96,13 +107,23 @@ def _add_electric(model, draws, trim, outline) -> None:
         pane = rounded_box((0.5, top * 0.4, 0.12), 0.05, 1)
         turn = draws.uniform("shape.window", -50, 50)
         out = _edge(outline, level)
-        model.add(glass, move(pane, (out * np.sin(np.radians(turn)), level, out * np.cos(np.radians(turn))), (0, turn, 0)))
+        model.add(
+            glass,
+            move(pane, (out * np.sin(np.radians(turn)), level, out * np.cos(np.radians(turn))), (0, turn, 0)),
+        )
     reach = draws.uniform("shape.handle", 1.0, 1.6)
     start, end = _edge(outline, top * 0.92), _edge(outline, top * 0.3)
-    places = [(start - 0.2, top * 0.95, 0), (start + 1.2, top * 0.98, 0), (outline[:, 0].max() + reach, top * 0.6, 0), (end + 0.9, top * 0.25, 0)]
+    places = [
+        (start - 0.2, top * 0.95, 0),
+        (start + 1.2, top * 0.98, 0),
+        (outline[:, 0].max() + reach, top * 0.6, 0),
+        (end + 0.9, top * 0.25, 0),
+    ]
     if draws.chance("part.closed_handle"):
         places.append((end - 0.1, top * 0.22, 0))
-    model.add(trim, sweep(curve(places, 18), draws.uniform("shape.handle_width", 0.24, 0.36), 8, 1.7, up=(0, 0, 1)))
+    model.add(
+        trim, sweep(curve(places, 18), draws.uniform("shape.handle_width", 0.24, 0.36), 8, 1.7, up=(0, 0, 1))
+    )
 
 
 def _add_gooseneck(model, draws, body, trim, outline) -> None:
@@ -112,24 +133,51 @@ def _add_gooseneck(model, draws, body, trim, outline) -> None:
              (-radius - 1.6, top * 1.1, 0), (-radius - 2.2, top * 1.1, 0)]  # fmt: skip
     model.add(body, sweep(curve(spout, 18), np.linspace(0.38, 0.18, 18), 9))
     start = _edge(outline, top * 0.9)
-    places = [(start, top * 0.95, 0), (start + 1.4, top * 1.05, 0), (radius + draws.uniform("shape.handle", 1.0, 1.6), top * 0.6, 0), (radius + 0.7, top * 0.2, 0)]
-    model.add(trim, sweep(curve(places, 18), draws.uniform("shape.handle_width", 0.2, 0.34), 8, 1.7, up=(0, 0, 1)))
+    places = [
+        (start, top * 0.95, 0),
+        (start + 1.4, top * 1.05, 0),
+        (radius + draws.uniform("shape.handle", 1.0, 1.6), top * 0.6, 0),
+        (radius + 0.7, top * 0.2, 0),
+    ]
+    model.add(
+        trim, sweep(curve(places, 18), draws.uniform("shape.handle_width", 0.2, 0.34), 8, 1.7, up=(0, 0, 1))
+    )
 
 
 def _add_stove_top(model, draws, body, trim, outline) -> None:
     """Add a short spout, perhaps with a whistle, and a handle that arches over the lid."""
     top_radius, top = outline[-1]
-    level, long = top * draws.uniform("shape.spout", 0.45, 0.62), draws.uniform("shape.spout_length", 0.8, 1.7)
+    level, long = (
+        top * draws.uniform("shape.spout", 0.45, 0.62),
+        draws.uniform("shape.spout_length", 0.8, 1.7),
+    )
     wall = _edge(outline, level)
-    spout = [(-wall * 0.85, level, 0), (-wall - long * 0.6, level + long * 0.6, 0), (-wall - long, level + long * 1.1, 0)]
+    spout = [
+        (-wall * 0.85, level, 0),
+        (-wall - long * 0.6, level + long * 0.6, 0),
+        (-wall - long, level + long * 1.1, 0),
+    ]
     model.add(body, sweep(spout, [0.75, 0.5, 0.34], 12))
     if draws.chance("part.whistle", 0.4):
         model.add(trim, move(ball(0.4, 12, 8), (-wall - long, level + long * 1.15, 0)))
     peak, wide = top + draws.uniform("shape.arch", 1.8, 2.8), top_radius * 0.95 + 0.5
     if draws.chance("part.square_handle", 0.4):
-        places = [(-wide, top - 0.4, 0), (-wide, peak - 0.2, 0), (-wide * 0.8, peak, 0), (wide * 0.8, peak, 0), (wide, peak - 0.2, 0), (wide, top - 0.4, 0)]
+        places = [
+            (-wide, top - 0.4, 0),
+            (-wide, peak - 0.2, 0),
+            (-wide * 0.8, peak, 0),
+            (wide * 0.8, peak, 0),
+            (wide, peak - 0.2, 0),
+            (wide, top - 0.4, 0),
+        ]
     else:
-        places = [(-wide, top - 0.4, 0), (-wide * 0.95, peak - 0.5, 0), (0, peak, 0), (wide * 0.95, peak - 0.5, 0), (wide, top - 0.4, 0)]
+        places = [
+            (-wide, top - 0.4, 0),
+            (-wide * 0.95, peak - 0.5, 0),
+            (0, peak, 0),
+            (wide * 0.95, peak - 0.5, 0),
+            (wide, top - 0.4, 0),
+        ]
     path, thick = curve(places, 24), draws.uniform("shape.handle_width", 0.2, 0.34)
     bracket = metal(draws, "color.bracket", "chrome") if draws.chance("color.chrome_bracket", 0.4) else trim
     model.add(bracket, sweep(path, thick * 0.5, 7))

@@ -4,7 +4,18 @@ import numpy as np
 
 from waldo_utils.miniature.draws import Draws
 from waldo_utils.miniature.materials import Material, metal, plain, printed, wooden
-from waldo_utils.miniature.meshes import Mesh, around, ball, curve, cylinder, facet, lathe, move, rod, rounded_box
+from waldo_utils.miniature.meshes import (
+    Mesh,
+    around,
+    ball,
+    curve,
+    cylinder,
+    facet,
+    lathe,
+    move,
+    rod,
+    rounded_box,
+)
 from waldo_utils.miniature.objects import Model
 from waldo_utils.miniature.textures import CERAMIC, PLASTIC, color, tile
 
@@ -41,7 +52,11 @@ def _add_base(model: Model, draws: Draws, kind: str, accent: Material) -> float:
     material = _base_material(draws)
     if kind == "floor":
         level = draws.uniform("shape.floor_height", 9, 13)
-        model.add(material, cylinder(draws.uniform("shape.foot", 1.5, 2.1), -0.3, 0, bevel=0.05), cylinder(0.2, 0, level))
+        model.add(
+            material,
+            cylinder(draws.uniform("shape.foot", 1.5, 2.1), -0.3, 0, bevel=0.05),
+            cylinder(0.2, 0, level),
+        )
         for i in range(draws.integer("part.knobs", 0, 3)):
             model.add(accent, ball(0.45, 14, 8, level * draws.uniform(f"shape.knob{i}", 0.1, 0.8)))
         return level
@@ -61,16 +76,23 @@ def _add_base(model: Model, draws: Draws, kind: str, accent: Material) -> float:
     elif form == "stack":
         count = draws.integer("part.balls", 2, 5)
         for i in range(count):
-            model.add(material, ball(height / count * 0.575, 24, 12, height * (i + 0.5) / count + 0.1, 1 / 1.1))
+            model.add(
+                material, ball(height / count * 0.575, 24, 12, height * (i + 0.5) / count + 0.1, 1 / 1.1)
+            )
     else:
-        model.add(material, move(rounded_box((radius * 1.4, height, radius * 1.1), 0.15, 2), (0, height / 2, 0)))
+        model.add(
+            material, move(rounded_box((radius * 1.4, height, radius * 1.1), 0.15, 2), (0, height / 2, 0))
+        )
     foot = cylinder(radius * draws.uniform("shape.foot", 0.7, 1), -0.35, 0, bevel=0.05)
     model.add(accent, foot, cylinder(0.25, height - 0.1, height + 1))
     return height + 0.9
 
 
 def _base_material(draws: Draws) -> Material:
-    kind, ground = draws.choice("color.base_kind", "ceramic ceramic wood metal glass"), color(draws, "color.base", CERAMIC)
+    kind, ground = (
+        draws.choice("color.base_kind", "ceramic ceramic wood metal glass"),
+        color(draws, "color.base", CERAMIC),
+    )
     if kind == "wood":
         return wooden(draws, "color.wood")
     if kind == "metal":
@@ -78,15 +100,22 @@ def _base_material(draws: Draws) -> Material:
     if kind == "glass":
         return plain(ground * 0.6 + 0.1, 0.12, 90)
     pattern = draws.choice("decor.base_kind", "solid solid solid stripe floral marble speckle")
-    return Material(tile(draws, "decor.base", pattern, ground, color(draws, "decor.base_figure", CERAMIC)), 3, 0.05, 70)
+    return Material(
+        tile(draws, "decor.base", pattern, ground, color(draws, "decor.base_figure", CERAMIC)), 3, 0.05, 70
+    )
 
 
 def _shade(draws: Draws, accent: Material) -> list[tuple[Material, Mesh]]:
     """Return the shade, its trims, the bulb and what holds it, its lower edge at level 0."""
     kind = draws.choice("part.shade", "empire empire drum drum cone bell dome square")
-    radius, height = draws.uniform("shape.shade_radius", 2.2, 3.2), draws.uniform("shape.shade_height", 2.4, 4.0)
+    radius, height = (
+        draws.uniform("shape.shade_radius", 2.2, 3.2),
+        draws.uniform("shape.shade_height", 2.4, 4.0),
+    )
     drum = draws.uniform("shape.drum", 0.88, 1)
-    top = radius * {"empire": 0.6, "drum": drum, "cone": 0.25, "bell": 0.45, "dome": 0.2, "square": 0.65}[kind]
+    top = (
+        radius * {"empire": 0.6, "drum": drum, "cone": 0.25, "bell": 0.45, "dome": 0.2, "square": 0.65}[kind]
+    )
     t = np.linspace(0, 1, 10)
     if kind == "bell":
         outline = top + (radius - top) * (1 - t) ** 1.9
@@ -106,11 +135,20 @@ def _shade(draws: Draws, accent: Material) -> list[tuple[Material, Mesh]]:
     parts = [(_shade_material(draws, radius), mesh)]
     if draws.chance("decor.trimmed", 0.35):
         trim = plain(color(draws, "decor.trim", CERAMIC), 0.03, 20)
-        parts.append((trim, lathe([(radius * 1.01, -0.02), (outline[1] * 1.012 + 0.01, height * 0.08)], sides)))
-        parts.append((trim, lathe([(outline[-2] * 1.012 + 0.01, height * 0.93), (top * 1.02, height)], sides)))
+        parts.append(
+            (trim, lathe([(radius * 1.01, -0.02), (outline[1] * 1.012 + 0.01, height * 0.08)], sides))
+        )
+        parts.append(
+            (trim, lathe([(outline[-2] * 1.012 + 0.01, height * 0.93), (top * 1.02, height)], sides))
+        )
     bulb = plain(np.array([1, 0.95, 0.8]), 0.05, 40, glow=0.8)
     spokes = around(rod((0, height * 0.92, 0), (top, height * 0.97, 0), 0.05, sides=4), 3)
-    return [*parts, (bulb, ball(0.5, 14, 8, height * 0.35)), (accent, rod((0, -0.8, 0), (0, height * 0.35, 0), 0.16)), (accent, spokes)]
+    return [
+        *parts,
+        (bulb, ball(0.5, 14, 8, height * 0.35)),
+        (accent, rod((0, -0.8, 0), (0, height * 0.35, 0), 0.16)),
+        (accent, spokes),
+    ]
 
 
 def _shade_material(draws: Draws, radius: float) -> Material:
@@ -130,16 +168,29 @@ def _add_desk_lamp(model: Model, draws: Draws, accent: Material) -> None:
     body = plain(color(draws, "color.base", PLASTIC), 0.06, 60)
     stripe = plain(color(draws, "decor.ring", CERAMIC), 0.05, 60)
     foot = draws.uniform("shape.foot", 1.5, 2.2)
-    lean, bend = np.radians(draws.uniform("shape.lean", 10, 40)), np.radians(draws.uniform("shape.bend", 40, 80))
+    lean, bend = (
+        np.radians(draws.uniform("shape.lean", 10, 40)),
+        np.radians(draws.uniform("shape.bend", 40, 80)),
+    )
     start = np.array([0, 0.3, 0])
     elbow = start + draws.uniform("shape.lower", 4, 5.5) * np.array([-np.sin(lean), np.cos(lean), 0])
     head = elbow + draws.uniform("shape.upper", 3.5, 5) * np.array([np.sin(bend), np.cos(bend), 0])
     arm = accent if draws.chance("color.accent_arm") else body
     model.add(body, cylinder(foot, 0, 0.35, foot * 0.9, bevel=0.08))
     model.add(stripe, cylinder(foot * 0.6, 0.35, 0.35 + draws.uniform("decor.ring_height", 0.05, 0.3)))
-    model.add(arm, rod(start, elbow, 0.14), rod(elbow, head, 0.14), move(ball(0.28, 12, 8), elbow), move(ball(0.25, 12, 8), head))
+    model.add(
+        arm,
+        rod(start, elbow, 0.14),
+        rod(elbow, head, 0.14),
+        move(ball(0.28, 12, 8), elbow),
+        move(ball(0.25, 12, 8), head),
+    )
     if draws.chance("part.double"):
-        model.add(accent, rod(start + [0.35, 0, 0], elbow + [0.35, 0, 0], 0.08), rod(elbow + [0, 0.3, 0], head + [0, 0.3, 0], 0.08))
+        model.add(
+            accent,
+            rod(start + [0.35, 0, 0], elbow + [0.35, 0, 0], 0.08),
+            rod(elbow + [0, 0.3, 0], head + [0, 0.3, 0], 0.08),
+        )
     tilt = (0, 0, draws.uniform("shape.tilt", 0, 25))
     if draws.chance("part.dome"):
         reflector = lathe([(2.2, 0.35), (1.6, 0.5), (0.8, 1.2), (0, 1.5)], 28)
@@ -148,4 +199,6 @@ def _add_desk_lamp(model: Model, draws: Draws, accent: Material) -> None:
     model.add(body, move(reflector, head + [0.2, -1.6, 0], tilt))
     if draws.chance("decor.rimmed"):
         model.add(stripe, move(lathe([(2.32, 0.3), (2.3, 0.6)], 28), head + [0.2, -1.6, 0], tilt))
-    model.add(plain(np.array([1, 0.95, 0.8]), 0.05, 40, glow=0.8), move(ball(0.4, 12, 8), head + [0.2, -1.4, 0]))
+    model.add(
+        plain(np.array([1, 0.95, 0.8]), 0.05, 40, glow=0.8), move(ball(0.4, 12, 8), head + [0.2, -1.4, 0])
+    )

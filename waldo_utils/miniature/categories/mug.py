@@ -37,7 +37,10 @@ def build(draws: Draws) -> Model:
     model.add(outside, lathe([(0, 0.0), *zip(radii, levels, strict=True)], 48, crease=50))
     rim, lip = radii[-1], draws.uniform("shape.lip", 0.1, 0.25)
     down = [(max(r - WALL, 0.3), y) for r, y in zip(radii[-2::-1], levels[-2::-1], strict=True) if y > 0.5]
-    model.add(inside, lathe([(rim, height), (rim - WALL / 2, height + lip), (rim - WALL, height), *down, (0, 0.5)], 48, 80))
+    model.add(
+        inside,
+        lathe([(rim, height), (rim - WALL / 2, height + lip), (rim - WALL, height), *down, (0, 0.5)], 48, 80),
+    )
     model.add(handle, _handle(draws, height, radii, levels))
     return model
 
@@ -71,7 +74,7 @@ def _outside(draws: Draws, ground: np.ndarray, gloss: float, height: float, radi
         material = Material(pattern, around / draws.integer("decor.repeats", 2, 5), 0.05, gloss)
     else:
         material = plain(ground, 0.05, gloss)
-    foot = radii[0]                                                          # v starts at the middle of the bottom
+    foot = radii[0]  # v starts at the middle of the bottom
     if not wrapped or draws.chance("decor.both", 0.3):
         size = draws.uniform("decor.size", 0.5, 0.85) * height
         level = foot + height * draws.uniform("decor.level", 0.42, 0.58)
@@ -84,17 +87,25 @@ def _outside(draws: Draws, ground: np.ndarray, gloss: float, height: float, radi
             material.stick(motif, -around * place, level, size)
     if draws.chance("decor.rim", 0.2):
         rim = np.append(color(draws, "decor.rim_color", CERAMIC), 1.0)
-        material.stick(np.broadcast_to(rim, (4, 4, 4)), -around / 2, foot + height * 0.95, around, height * 0.09)
+        material.stick(
+            np.broadcast_to(rim, (4, 4, 4)), -around / 2, foot + height * 0.95, around, height * 0.09
+        )
     return material
 
 
 def _handle(draws: Draws, height: float, radii: np.ndarray, levels: np.ndarray):
     """Return the handle's tube, on the right (+x)."""
-    top, bottom = height * draws.uniform("shape.handle_top", 0.78, 0.9), height * draws.uniform("shape.handle_bottom", 0.15, 0.3)
+    top, bottom = (
+        height * draws.uniform("shape.handle_top", 0.78, 0.9),
+        height * draws.uniform("shape.handle_bottom", 0.15, 0.3),
+    )
     reach = draws.uniform("shape.handle_reach", 2.0, 3.2)
     places = []
     for out, up in HANDLES[draws.choice("part.handle", "round round ear square slanted low small")]:
         level = bottom + (top - bottom) * up
         places.append((np.interp(level, levels, radii) - 0.15 + reach * out, level, 0))
-    thickness, aspect = draws.uniform("shape.handle_thickness", 0.38, 0.62), draws.uniform("shape.handle_aspect", 0.9, 1.7)
+    thickness, aspect = (
+        draws.uniform("shape.handle_thickness", 0.38, 0.62),
+        draws.uniform("shape.handle_aspect", 0.9, 1.7),
+    )
     return sweep(curve(places, 22), thickness, 10, aspect, up=(0, 0, 1))

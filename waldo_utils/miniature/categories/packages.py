@@ -8,7 +8,9 @@ from waldo_utils.miniature.materials import Material, plain
 from waldo_utils.miniature.textures import color
 
 
-def labeled(draws: Draws, ground: np.ndarray, radius: float, low: float, high: float, gloss: float) -> Material:
+def labeled(
+    draws: Draws, ground: np.ndarray, radius: float, low: float, high: float, gloss: float
+) -> Material:
     """Return a material for a turned body with its label on the front and the back.
 
     Args:
@@ -25,7 +27,9 @@ def labeled(draws: Draws, ground: np.ndarray, radius: float, low: float, high: f
     for place in (0.25, 0.75):
         material.stick(print_, -around * place, (low + high) / 2, width, high - low)
     if draws.chance("decor.stripe", 0.4):
-        stripe = np.append(color(draws, "decor.stripe_color", "red blue green yellow black white orange"), 1.0)
+        stripe = np.append(
+            color(draws, "decor.stripe_color", "red blue green yellow black white orange"), 1.0
+        )
         level = high + (high - low) * 0.06
         material.stick(np.broadcast_to(stripe, (4, 4, 4)), -around / 2, level, around, (high - low) * 0.08)
     return material

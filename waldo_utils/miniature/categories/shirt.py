@@ -12,18 +12,28 @@ from waldo_utils.miniature.textures import FABRIC, color, decal
 def build(draws: Draws) -> Model:
     """Build a shirt that hangs and faces +z; lengths in decimeters."""
     model = Model()
-    width, height, depth = draws.uniform("shape.width", 4.4, 5.6), draws.uniform("shape.height", 5.5, 7), draws.uniform("shape.depth", 1.2, 1.8)
+    width, height, depth = (
+        draws.uniform("shape.width", 4.4, 5.6),
+        draws.uniform("shape.height", 5.5, 7),
+        draws.uniform("shape.depth", 1.2, 1.8),
+    )
     cloth = fabric(draws, "color.cloth", 1.0, print_chance=0.4)
     trim = plain(color(draws, "color.trim", FABRIC), 0.02, 10) if draws.chance("color.two", 0.5) else cloth
     _print(draws, cloth, width, height)
     model.add(cloth, move(rounded_box((width, height, depth), depth * 0.45, 4, 0.1, 6), (0, height / 2, 0)))
-    sleeve, spread = draws.choice("part.sleeve", (0.0, 1.8, 1.8, 4.2)), draws.uniform("shape.spread", 0.5, 0.9)
+    sleeve, spread = (
+        draws.choice("part.sleeve", (0.0, 1.8, 1.8, 4.2)),
+        draws.uniform("shape.spread", 0.5, 0.9),
+    )
     if sleeve:
         for side in (-1, 1):
             shoulder = np.array([side * (width / 2 - 0.35), height - 0.7, 0])
             reach = np.array([side * spread, -np.sqrt(1 - spread**2 * 0.9), 0]) * (sleeve + 0.6)
             path = curve([shoulder, shoulder + reach * 0.5 + [side * 0.1, 0.1, 0], shoulder + reach], 10)
-            model.add(trim if draws.chance("color.sleeves", 0.4) else cloth, sweep(path, np.linspace(0.8, 0.55, 10), 14, 0.8))
+            model.add(
+                trim if draws.chance("color.sleeves", 0.4) else cloth,
+                sweep(path, np.linspace(0.8, 0.55, 10), 14, 0.8),
+            )
             if draws.chance("part.cuffs"):
                 model.add(trim, move(ball(0.6, 14, 6), path[-1], scale=(1, 0.3, 0.8)))
     _add_collar(model, draws, trim, height, depth)
@@ -35,7 +45,10 @@ def _print(draws: Draws, cloth, width: float, height: float) -> None:
     kind = draws.choice("decor.chest", "motif motif motif stripes none")
     for face in ("front", "back"):
         if kind == "motif":
-            size, level = draws.uniform("decor.size", 0.4, 0.75) * width, draws.uniform("decor.level", 0.05, 0.2) * height
+            size, level = (
+                draws.uniform("decor.size", 0.4, 0.75) * width,
+                draws.uniform("decor.level", 0.05, 0.2) * height,
+            )
             cloth.stick(decal(draws, "decor.motif", np.full(3, 0.5)), FACE_U[face], level, size)
         elif kind == "stripes":
             ink = np.append(color(draws, "decor.ink", FABRIC), 1.0)
@@ -47,10 +60,20 @@ def _print(draws: Draws, cloth, width: float, height: float) -> None:
 def _add_collar(model, draws, trim, height, depth) -> None:
     kind, angle = draws.choice("part.collar", "round round vee buttons"), np.linspace(0, 2 * np.pi, 24)
     drop = 0.55 if kind == "vee" else 0.25
-    ring = np.stack([0.95 * np.cos(angle), height + 0.02 - drop * np.clip(np.sin(angle), 0, 1), depth * 0.42 * np.sin(angle)], axis=1)
+    ring = np.stack(
+        [
+            0.95 * np.cos(angle),
+            height + 0.02 - drop * np.clip(np.sin(angle), 0, 1),
+            depth * 0.42 * np.sin(angle),
+        ],
+        axis=1,
+    )
     model.add(trim, sweep(ring, 0.13, 7, 1.4, caps=False))
     if kind == "buttons":
         button = plain(color(draws, "color.buttons", "white black brown"), 0.06, 50)
-        model.add(trim, move(rounded_box((0.45, height * 0.45, 0.08), 0.03, 1), (0, height * 0.72, depth / 2 + 0.06)))
+        model.add(
+            trim,
+            move(rounded_box((0.45, height * 0.45, 0.08), 0.03, 1), (0, height * 0.72, depth / 2 + 0.06)),
+        )
         for i in range(4):
             model.add(button, move(ball(0.09, 8, 6), (0, height * (0.9 - 0.11 * i), depth / 2 + 0.13)))

@@ -19,17 +19,29 @@ def build(draws: Draws) -> Model:
     upper = fabric(draws, "color.upper", 4, print_chance=0.3)
     _decorate(draws, upper, length, sole)
     x = np.linspace(-length / 2, length / 2, 26)
-    t = (x + length / 2) / length                                            # 0 heel, 1 toe
-    outline = width * (0.72 + 0.28 * np.sin(np.pi * np.clip(t * 1.15 - 0.1, 0, 1))) * np.sqrt(np.clip(1 - (2 * abs(t - 0.5)) ** 7, 0.06, 1))
+    t = (x + length / 2) / length  # 0 heel, 1 toe
+    outline = (
+        width
+        * (0.72 + 0.28 * np.sin(np.pi * np.clip(t * 1.15 - 0.1, 0, 1)))
+        * np.sqrt(np.clip(1 - (2 * abs(t - 0.5)) ** 7, 0.06, 1))
+    )
     rubber = plain(color(draws, "color.sole", "white white black tan grey cream"), 0.04, 20)
     heel = draws.uniform("shape.heel", 0, 2.5) if kind != "sneaker" else 0
-    model.add(rubber, slab(x, np.where(t > 0.3, heel * 0.5 * (t < 0.45), 0), sole + heel * (1 - t), outline * 1.06))
+    model.add(
+        rubber, slab(x, np.where(t > 0.3, heel * 0.5 * (t < 0.45), 0), sole + heel * (1 - t), outline * 1.06)
+    )
     model.add(upper, _upper(draws, x, t, outline, sole + heel * (1 - t) - 0.2, ankle))
     if kind != "loafer":
         _add_laces(model, draws, length, width, ankle, sole + heel * 0.4)
     if draws.chance("part.heel_tab", 0.6):
         tab = plain(color(draws, "color.tab", FABRIC), 0.04, 20)
-        model.add(tab, move(rounded_box((0.8, ankle * 0.6, width * 0.4), 0.3, 2), (-length * 0.48, sole + heel + ankle * 0.5, 0)))
+        model.add(
+            tab,
+            move(
+                rounded_box((0.8, ankle * 0.6, width * 0.4), 0.3, 2),
+                (-length * 0.48, sole + heel + ankle * 0.5, 0),
+            ),
+        )
     return model
 
 
@@ -41,11 +53,18 @@ def _upper(draws: Draws, x, t, outline, bottom, ankle) -> Mesh:
     angle = np.linspace(0, np.pi, 17)
     half = outline[:, None] / 2 * np.sign(np.cos(angle)) * abs(np.cos(angle)) ** 0.6
     y = bottom[:, None] + height[:, None] * np.sin(angle) ** 0.7
-    vertices = np.stack([np.broadcast_to(x[:, None], y.shape), y, half], axis=-1)                 # (26, 17, 3)
-    normals = unit(np.stack([0.15 * (t[:, None] - 0.4) + 0 * y, np.sin(angle) + 0 * y, np.cos(angle) + 0 * y], axis=-1))
+    vertices = np.stack([np.broadcast_to(x[:, None], y.shape), y, half], axis=-1)  # (26, 17, 3)
+    normals = unit(
+        np.stack([0.15 * (t[:, None] - 0.4) + 0 * y, np.sin(angle) + 0 * y, np.cos(angle) + 0 * y], axis=-1)
+    )
     front = half >= 0
     u = np.where(front, FACE_U["front"] + x[:, None], FACE_U["back"] - x[:, None])
-    return Mesh(vertices.reshape(-1, 3), normals.reshape(-1, 3), np.stack([u, y], axis=-1).reshape(-1, 2), grid_faces(26, 17))
+    return Mesh(
+        vertices.reshape(-1, 3),
+        normals.reshape(-1, 3),
+        np.stack([u, y], axis=-1).reshape(-1, 2),
+        grid_faces(26, 17),
+    )
 
 
 def _decorate(draws: Draws, upper: Material, length: float, sole: float) -> None:
@@ -55,10 +74,14 @@ def _decorate(draws: Draws, upper: Material, length: float, sole: float) -> None
     for face, sign in (("front", 1), ("back", -1)):
         if kind == "stripes":
             for i in range(draws.integer("decor.stripes", 1, 4)):
-                upper.stick(np.broadcast_to(ink, (4, 4, 4)), FACE_U[face] + sign * (i * 1.8 - 1), sole + 3, 0.9, 4.5)
+                upper.stick(
+                    np.broadcast_to(ink, (4, 4, 4)), FACE_U[face] + sign * (i * 1.8 - 1), sole + 3, 0.9, 4.5
+                )
         elif kind == "motif":
             motif = decal(draws, "decor.motif", np.full(3, 0.5))
-            upper.stick(motif, FACE_U[face] - sign * length * 0.12, sole + 3.2, draws.uniform("decor.size", 3, 5))
+            upper.stick(
+                motif, FACE_U[face] - sign * length * 0.12, sole + 3.2, draws.uniform("decor.size", 3, 5)
+            )
 
 
 def _add_laces(model, draws, length, width, ankle, level) -> None:

@@ -19,7 +19,9 @@ def build(draws: Draws) -> Model:
     width = seats * cushion
     cloth = fabric(draws, "color.cloth", 1.2)
 
-    model.add(cloth, move(rounded_box((width, seat - feet - 0.5, depth), 0.12, 2), (0, (seat - 0.5 + feet) / 2, 0)))
+    model.add(
+        cloth, move(rounded_box((width, seat - feet - 0.5, depth), 0.12, 2), (0, (seat - 0.5 + feet) / 2, 0))
+    )
     bench = draws.chance("part.bench", 0.25)
     middles = [0.0] if bench else [(i - (seats - 1) / 2) * cushion for i in range(seats)]
     for x in middles:
@@ -30,7 +32,11 @@ def build(draws: Draws) -> Model:
     if draws.chance("part.chaise", 0.2) and seats > 1:
         chaise = rounded_box((cushion, seat - feet + 0.1, depth * 0.7), 0.25, 3, 0.12, 4)
         model.add(cloth, move(chaise, ((1 - seats) / 2 * cushion, (seat + feet) / 2, depth * 0.8)))
-    legs = wooden(draws, "color.legs") if draws.chance("color.wooden_legs", 0.7) else metal(draws, "color.metal_legs")
+    legs = (
+        wooden(draws, "color.legs")
+        if draws.chance("color.wooden_legs", 0.7)
+        else metal(draws, "color.metal_legs")
+    )
     for x in (-outside, outside):
         for z in (0.4 - depth / 2, depth / 2 - 0.4):
             model.add(legs, rod((x, feet, z), (x * draws.uniform("shape.splay", 1, 1.04), 0, z), 0.22, 0.12))
@@ -50,7 +56,12 @@ def _add_back(model, draws, cloth, seats, cushion, depth, seat, back, feet, puff
     elif kind == "cushions":
         for i in range(seats):
             one = rounded_box((cushion - 0.06, back * 0.95, 1.0), 0.38, 3, puff, 5)
-            model.add(cloth, move(one, ((i - (seats - 1) / 2) * cushion, seat + back * 0.48, 1.05 - depth / 2), (-12, 0, 0)))
+            model.add(
+                cloth,
+                move(
+                    one, ((i - (seats - 1) / 2) * cushion, seat + back * 0.48, 1.05 - depth / 2), (-12, 0, 0)
+                ),
+            )
     elif kind == "tufted":
         button = plain(color(draws, "color.button", FABRIC) * 0.6, 0.04, 20)
         for i in range(seats * 3):
@@ -78,7 +89,9 @@ def _add_arms(model, draws, cloth, width, depth, seat, feet) -> float:
             top = seat + high * (0.4 + 0.9 * (0.5 - along / depth))
             model.add(cloth, move(slab(along, 0 * along + feet, top, wide), (x, 0, 0), (0, -90, 0)))
         else:
-            block = rounded_box((wide, seat + high - feet, depth), wide * 0.48 if kind == "round" else 0.15, 3)
+            block = rounded_box(
+                (wide, seat + high - feet, depth), wide * 0.48 if kind == "round" else 0.15, 3
+            )
             model.add(cloth, move(block, (x, (seat + high + feet) / 2, 0)))
     return width / 2 + wide - 0.3
 
@@ -87,7 +100,13 @@ def _add_pillows(model, draws, width, depth, seat) -> None:
     for i in range(draws.integer("decor.pillows", 0, 3)):
         name = f"decor.pillow{i}"
         kind = draws.choice(f"{name}.kind", f"{PRINT} fabric fabric")
-        pattern = tile(draws, f"{name}.tile", kind, color(draws, f"{name}.ground", FABRIC), color(draws, f"{name}.figure", CERAMIC))
+        pattern = tile(
+            draws,
+            f"{name}.tile",
+            kind,
+            color(draws, f"{name}.ground", FABRIC),
+            color(draws, f"{name}.figure", CERAMIC),
+        )
         cover = Material(pattern, draws.uniform(f"{name}.period", 0.5, 1.5), 0.02, 8.0)
         if draws.chance(f"{name}.motif", 0.3):
             cover.stick(decal(draws, f"{name}.decal", np.full(3, 0.4)), 0, 0, 1.1)

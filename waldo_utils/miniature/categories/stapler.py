@@ -17,7 +17,9 @@ def build(draws: Draws) -> Model:
     width, arm_height = draws.uniform("shape.width", 1.6, 2.6), draws.uniform("shape.arm_height", 0.9, 1.6)
     ground, gloss = color(draws, "color.body", PLASTIC), draws.choice("color.gloss", (15, 60, 90))
     two_tone = draws.chance("color.two")
-    base = plain(color(draws, "color.second", "black charcoal grey silver white") if two_tone else ground, 0.05, gloss)
+    base = plain(
+        color(draws, "color.second", "black charcoal grey silver white") if two_tone else ground, 0.05, gloss
+    )
     body = _body_material(draws, ground, gloss, length, arm_height, width)
     steel, rubber = metal(draws, "color.steel", "chrome"), plain(np.full(3, 0.07), 0.03, 10)
 
@@ -31,7 +33,10 @@ def build(draws: Draws) -> Model:
         model.add(rubber, move(rounded_box((length * 0.9, 0.12, width * 0.9), 0.04, 1), (0, 0, 0)))
     model.add(steel, move(rounded_box((1.3, 0.08, width * 0.5), 0.03, 1), (length * 0.4, foot * 0.8, 0)))
 
-    tilt, lift = draws.uniform("shape.tilt", 3, 8), foot + draws.uniform("shape.gap", 0.5, 1.0) + (kind == "heavy")
+    tilt, lift = (
+        draws.uniform("shape.tilt", 3, 8),
+        foot + draws.uniform("shape.gap", 0.5, 1.0) + (kind == "heavy"),
+    )
     top, wide = _arm_outline(draws, t, arm_height, width)
 
     def lifted(mesh: Mesh) -> Mesh:
@@ -55,15 +60,26 @@ def build(draws: Draws) -> Model:
 def _body_material(draws, ground, gloss, length, arm_height, width) -> Material:
     """Return the arm's material, with a word or a logo on both sides and perhaps a motif on top."""
     if draws.chance("decor.print", 0.25):
-        pattern = tile(draws, "decor.pattern", draws.choice("decor.kind", PRINT), ground, color(draws, "decor.figure", CERAMIC))
+        pattern = tile(
+            draws,
+            "decor.pattern",
+            draws.choice("decor.kind", PRINT),
+            ground,
+            color(draws, "decor.figure", CERAMIC),
+        )
         material = Material(pattern, draws.uniform("decor.period", 1.5, 4), 0.05, gloss)
     else:
         material = plain(ground, 0.05, gloss)
     if draws.chance("decor.side", 0.7):
         motif = decal(draws, "decor.motif", ground, draws.choice("decor.motif_kind", "text text logo"))
-        place, share = draws.uniform("decor.place", -0.25, 0.25) * length, draws.uniform("decor.share", 0.25, 0.5)
+        place, share = (
+            draws.uniform("decor.place", -0.25, 0.25) * length,
+            draws.uniform("decor.share", 0.25, 0.5),
+        )
         for face, sign in (("front", 1), ("back", -1)):
-            material.stick(motif, FACE_U[face] + sign * place, arm_height * 0.45, share * length, arm_height * 0.62)
+            material.stick(
+                motif, FACE_U[face] + sign * place, arm_height * 0.45, share * length, arm_height * 0.62
+            )
     if draws.chance("decor.top", 0.5):
         place = FACE_U["top"] + draws.uniform("decor.top_place", -0.25, 0.25) * length
         material.stick(decal(draws, "decor.top_motif", ground), place, 0, width * 0.75)

@@ -5,7 +5,20 @@ import numpy as np
 from waldo_utils.miniature.categories.lamp import turned
 from waldo_utils.miniature.draws import Draws
 from waldo_utils.miniature.materials import Material, metal, plain, printed, wooden
-from waldo_utils.miniature.meshes import FACE_U, Mesh, around, ball, curve, cylinder, join, lathe, move, rod, rounded_box, sweep
+from waldo_utils.miniature.meshes import (
+    FACE_U,
+    Mesh,
+    around,
+    ball,
+    curve,
+    cylinder,
+    join,
+    lathe,
+    move,
+    rod,
+    rounded_box,
+    sweep,
+)
 from waldo_utils.miniature.objects import Model
 from waldo_utils.miniature.textures import CERAMIC, color, decal, tile
 
@@ -22,17 +35,29 @@ def build(draws: Draws) -> Model:
     model.add(surface, move(top, (0, height - thickness / 2, 0)))
     square = shape in ("rect", "rounded")
     inset = draws.uniform("shape.inset", 0.3, 0.9) if square else depth * 0.18
-    _add_support(model, draws, surface, frame, width / 2 - inset, depth / 2 - inset, height - thickness, depth, square)
+    _add_support(
+        model, draws, surface, frame, width / 2 - inset, depth / 2 - inset, height - thickness, depth, square
+    )
     return model
 
 
 def _top_material(draws: Draws, depth: float) -> Material:
-    kind, ground = draws.choice("color.top", "wood wood wood marble paint glass print"), color(draws, "color.top_color", CERAMIC)
+    kind, ground = (
+        draws.choice("color.top", "wood wood wood marble paint glass print"),
+        color(draws, "color.top_color", CERAMIC),
+    )
     if kind == "wood":
         material = wooden(draws, "color.top_wood", period=3.5)
     elif kind == "marble":
         veins = color(draws, "decor.veins", "grey charcoal tan white")
-        material = Material(tile(draws, "decor.marble", "marble", color(draws, "color.marble", "white cream grey black"), veins), 3, 0.07, 80)
+        material = Material(
+            tile(
+                draws, "decor.marble", "marble", color(draws, "color.marble", "white cream grey black"), veins
+            ),
+            3,
+            0.07,
+            80,
+        )
     elif kind == "glass":
         material = plain(np.array([0.5, 0.6, 0.6]), 0.2, 95)
     elif kind == "print":
@@ -60,7 +85,11 @@ def _top(draws: Draws, shape: str, width: float, depth: float, thickness: float)
         return rounded_box((width, thickness, depth), min(edge, thickness * 0.45), 2), width
     if shape == "rounded":
         corner = cylinder(0.5, -thickness / 2, thickness / 2, segments=20)
-        corners = [move(corner, (sx * (width / 2 - 0.5), 0, sz * (depth / 2 - 0.5))) for sx in (-1, 1) for sz in (-1, 1)]
+        corners = [
+            move(corner, (sx * (width / 2 - 0.5), 0, sz * (depth / 2 - 0.5)))
+            for sx in (-1, 1)
+            for sz in (-1, 1)
+        ]
         middle = rounded_box((width - 1, thickness, depth), 0.05, 1)
         return join(middle, rounded_box((width, thickness, depth - 1), 0.05, 1), *corners), width
     disc = cylinder(depth / 2, -thickness / 2, thickness / 2, segments=48, bevel=min(edge, thickness * 0.4))
@@ -77,19 +106,39 @@ def _add_support(model, draws, surface, frame, x, z, height, depth, square) -> N
     thick = draws.uniform("shape.leg", 0.16, 0.36)
     if kind == "pedestal":
         bulge = draws.uniform("shape.bulge", 0.3, 0.8)
-        shaft = [tuple(p) for p in curve([(0.4, 0.7), (bulge, height * 0.5), (0.4, height * 0.85), (1.1, height)], 12)]
+        shaft = [
+            tuple(p)
+            for p in curve([(0.4, 0.7), (bulge, height * 0.5), (0.4, height * 0.85), (1.1, height)], 12)
+        ]
         model.add(frame, lathe([(0, 0), (depth * 0.3, 0), (depth * 0.28, 0.25), (0.4, 0.7), *shaft], 28))
     elif kind == "tripod":
-        foot = sweep(curve([(0, height * 0.4, 0), (depth * 0.2, height * 0.3, 0), (depth * 0.36, 0, 0)], 8), thick * 0.8, 7)
-        model.add(frame, rod((0, height * 0.3, 0), (0, height, 0), thick * 1.3), around(foot, draws.integer("part.feet", 3, 4)))
+        foot = sweep(
+            curve([(0, height * 0.4, 0), (depth * 0.2, height * 0.3, 0), (depth * 0.36, 0, 0)], 8),
+            thick * 0.8,
+            7,
+        )
+        model.add(
+            frame,
+            rod((0, height * 0.3, 0), (0, height, 0), thick * 1.3),
+            around(foot, draws.integer("part.feet", 3, 4)),
+        )
     elif kind == "trestle":
         beam = rounded_box((thick * 2, 0.3, depth * 0.8), 0.05, 1)
         for side in (-x, x):
-            model.add(frame, rod((side, height, 0), (side, 0.3, 0), thick * 1.5), move(beam, (side, 0.15, 0)), move(beam, (side, height - 0.15, 0)))
+            model.add(
+                frame,
+                rod((side, height, 0), (side, 0.3, 0), thick * 1.5),
+                move(beam, (side, 0.15, 0)),
+                move(beam, (side, height - 0.15, 0)),
+            )
         model.add(frame, rod((-x, height * 0.4, 0), (x, height * 0.4, 0), thick))
     elif kind == "cross":
         for side in (-x, x):
-            model.add(frame, rod((side, 0, -z), (side, height, z), thick), rod((side, 0, z), (side, height, -z), thick))
+            model.add(
+                frame,
+                rod((side, 0, -z), (side, height, z), thick),
+                rod((side, 0, z), (side, height, -z), thick),
+            )
         model.add(frame, rod((-x, height / 2, 0), (x, height / 2, 0), thick * 0.8))
     else:
         _add_legs(model, draws, frame, kind, x, z, height, thick)
@@ -106,15 +155,22 @@ def _add_legs(model, draws, frame, kind, x, z, height, thick) -> None:
         for cz in (-z, z):
             if kind == "hairpin":
                 for shift in (-0.4, 0.4):
-                    model.add(frame, rod((cx + shift, height, cz), (cx * 1.03, 0.02, cz * 1.03), 0.07, sides=6))
+                    model.add(
+                        frame, rod((cx + shift, height, cz), (cx * 1.03, 0.02, cz * 1.03), 0.07, sides=6)
+                    )
             elif kind == "turned":
                 profile = [(radius * thick, level) for radius, level in turned(draws, height * 0.8, 1.3)]
                 model.add(frame, move(lathe(profile, 16), (cx, 0, cz)))
-                model.add(frame, move(rounded_box((thick * 2, height * 0.2, thick * 2), 0.03, 1), (cx, height * 0.9, cz)))
+                model.add(
+                    frame,
+                    move(rounded_box((thick * 2, height * 0.2, thick * 2), 0.03, 1), (cx, height * 0.9, cz)),
+                )
             elif kind == "taper":
                 model.add(frame, rod((cx, height, cz), (cx * splay, 0, cz * splay), thick * 1.1, thick * 0.6))
             else:
-                model.add(frame, move(rounded_box((thick * 2, height, thick * 2), 0.04, 1), (cx, height / 2, cz)))
+                model.add(
+                    frame, move(rounded_box((thick * 2, height, thick * 2), 0.04, 1), (cx, height / 2, cz))
+                )
 
 
 def _add_apron(model, draws, surface, frame, x, z, height) -> None:
@@ -128,5 +184,7 @@ def _add_apron(model, draws, surface, frame, x, z, height) -> None:
     knob = metal(draws, "color.knobs")
     for i in range(count):
         place = (i - (count - 1) / 2) * 2 * x / count
-        model.add(front, move(rounded_box((1.8 * x / count, tall * 0.8, 0.12), 0.03, 1), (place, level, z + 0.08)))
+        model.add(
+            front, move(rounded_box((1.8 * x / count, tall * 0.8, 0.12), 0.03, 1), (place, level, z + 0.08))
+        )
         model.add(knob, move(ball(0.14, 10, 6), (place, level, z + 0.24)))

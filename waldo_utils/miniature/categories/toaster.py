@@ -46,7 +46,10 @@ def _add_ends(model, draws, trim, width, height, depth, rounding) -> None:
             model.add(trim, move(cap, (side * width * 0.48, height / 2 + 0.35, 0)))
     elif kind == "band":
         band = rounded_box((width * 1.01, 0.25, depth * 1.01), 0.1, 2)
-        model.add(metal(draws, "color.band"), move(band, (0, height * draws.uniform("shape.band", 0.2, 0.7) + 0.35, 0)))
+        model.add(
+            metal(draws, "color.band"),
+            move(band, (0, height * draws.uniform("shape.band", 0.2, 0.7) + 0.35, 0)),
+        )
     if draws.chance("part.ribs", 0.25):
         rib = rounded_box((width * 0.7, 0.08, depth * 1.01), 0.03, 1)
         for i in range(draws.integer("part.rib_count", 2, 5)):
@@ -55,7 +58,12 @@ def _add_ends(model, draws, trim, width, height, depth, rounding) -> None:
 
 def _add_slots(model, draws, count, width, height, depth) -> None:
     chrome, dark = metal(draws, "color.chrome", "chrome"), plain(np.full(3, 0.04), 0.03, 20)
-    bread = Material(tile(draws, "decor.bread", "speckle", np.array([0.72, 0.48, 0.25]), np.array([0.5, 0.3, 0.14])), 1.5, 0.02, 8)
+    bread = Material(
+        tile(draws, "decor.bread", "speckle", np.array([0.72, 0.48, 0.25]), np.array([0.5, 0.3, 0.14])),
+        1.5,
+        0.02,
+        8,
+    )
     toast = draws.chance("decor.toast", 0.15)
     long = width * (0.7 if count < 4 else 0.38)
     for i in range(count):
@@ -63,7 +71,9 @@ def _add_slots(model, draws, count, width, height, depth) -> None:
             x, z = 0.0, (i - (count - 1) / 2) * depth * 0.36
         else:
             x, z = (i % 2 - 0.5) * width * 0.44, (i // 2 - 0.5) * depth * 0.4
-        model.add(chrome, move(rounded_box((long + 0.2, 0.1, depth * 0.2 + 0.2), 0.03, 1), (x, height + 0.33, z)))
+        model.add(
+            chrome, move(rounded_box((long + 0.2, 0.1, depth * 0.2 + 0.2), 0.03, 1), (x, height + 0.33, z))
+        )
         model.add(dark, move(rounded_box((long, 0.1, depth * 0.14), 0.03, 1), (x, height + 0.37, z)))
         if toast:
             model.add(bread, move(rounded_box((long * 0.8, 1.6, depth * 0.1), 0.05, 1), (x, height + 0.6, z)))
@@ -72,7 +82,9 @@ def _add_slots(model, draws, count, width, height, depth) -> None:
 def _add_controls(model, draws, trim, width, height, depth) -> None:
     """Add lever, dial and buttons; the lever is on the right."""
     dark = plain(np.full(3, 0.04), 0.03, 20)
-    model.add(dark, move(rounded_box((0.06, height * 0.55, 0.25), 0.02, 1), (width / 2, height * 0.55 + 0.3, 0)))
+    model.add(
+        dark, move(rounded_box((0.06, height * 0.55, 0.25), 0.02, 1), (width / 2, height * 0.55 + 0.3, 0))
+    )
     lever = height * draws.uniform("shape.lever", 0.55, 0.8) + 0.3
     model.add(trim, move(rounded_box((0.7, 0.35, 0.9), 0.12, 2), (width / 2 + 0.35, lever, 0)))
     dial = (width / 2, height * 0.2 + 0.4, draws.uniform("shape.dial", -0.25, 0.25) * depth)
@@ -85,14 +97,25 @@ def _add_controls(model, draws, trim, width, height, depth) -> None:
 
 def _add_oven(model, draws, body, trim, motif, width, height, depth, rounding) -> None:
     chrome = metal(draws, "color.chrome", "chrome")
-    model.add(body, move(rounded_box((width * 1.2, height, depth * 1.4), min(rounding, 0.5), 3), (0, height / 2 + 0.3, 0)))
+    model.add(
+        body,
+        move(
+            rounded_box((width * 1.2, height, depth * 1.4), min(rounding, 0.5), 3), (0, height / 2 + 0.3, 0)
+        ),
+    )
     front = depth * 0.7
     door = rounded_box((width * 0.75, height * 0.62, 0.1), 0.05, 1)
     model.add(plain(np.array([0.1, 0.1, 0.11]), 0.12, 90), move(door, (-width * 0.16, height * 0.55, front)))
-    model.add(chrome, rod((-width * 0.5, height * 0.93, front + 0.3), (width * 0.2, height * 0.93, front + 0.3), 0.12))
+    model.add(
+        chrome,
+        rod((-width * 0.5, height * 0.93, front + 0.3), (width * 0.2, height * 0.93, front + 0.3), 0.12),
+    )
     for i in range(draws.integer("part.rack", 1, 5)):
         level = height * (0.4 + 0.07 * i)
-        model.add(chrome, rod((-width * 0.5, level, front + 0.06), (width * 0.2, level, front + 0.06), 0.03, sides=4))
+        model.add(
+            chrome,
+            rod((-width * 0.5, level, front + 0.06), (width * 0.2, level, front + 0.06), 0.03, sides=4),
+        )
     for i in range(draws.integer("part.knobs", 2, 4)):
         knob = cylinder(0.38, 0, 0.35, 0.32, segments=16)
         model.add(trim, move(knob, (width * 0.42, height * (0.9 - 0.24 * i), front), (90, 0, 0)))

@@ -1,0 +1,83 @@
+"""Rendered data sets have the real ones' form, and do not depend on how they were made."""
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from waldo_utils import manifests
+from waldo_utils.miniature.datasets import render_products10k, render_sop
+
+SMALL = {"seed": 1, "families": 2, "family_size": 2, "photos": 3, "size": 48, "difficulty": 0.5}
+CATEGORIES = ("mug", "table")
+
+
+@pytest.fixture(scope="module")
+def sop(tmp_path_factory):
+    return render_sop(tmp_path_factory.mktemp("sop"), **SMALL, categories=CATEGORIES, processes=1)
+
+
+def test_the_lists_are_those_of_stanford_online_products(sop):
+    lines = (sop / "Ebay_train.txt").read_text().splitlines()
+    assert lines[0] == "image_id class_id super_class_id path"
+    assert lines[1] == "1 1 1 mug_final/110000000001_0.JPG"
+    train, test, info = (pd.read_csv(sop / f"Ebay_{name}.txt", sep=" ") for name in ("train", "test", "info"))
+    assert len(train) == len(test) == 2 * 2 * 3
+    assert info.image_id.tolist() == list(range(1, 25))
+    assert not set(train.class_id) & set(test.class_id)
+
+
+def test_the_sop_loader_reads_it_with_families(sop):
+    manifest = manifests.check_manifest(manifests.sop_manifest(sop), sop, read=True)
+    assert manifest.category.unique().tolist() == ["mug", "table"]
+    assert manifest.groupby("family").label.nunique().tolist() == [2] * 4
+    assert manifest.groupby("family").split.nunique().max() == 1
+
+
+def test_photos_are_jpegs_of_several_shapes(sop):
+    sizes = set()
+    for path in sop.glob("*_final/*.JPG"):
+        with Image.open(path) as photo:
+            assert photo.format == "JPEG"
+            sizes.add(photo.size)
+    assert all(max(size) == 48 for size in sizes)
+    assert len(sizes) > 2
+
+
+def test_two_processes_write_the_same_bytes(sop, tmp_path):
+    other = render_sop(tmp_path / "other", **SMALL, categories=CATEGORIES, processes=2)
+    for path in sop.rglob("*.*"):
+        assert (other / path.relative_to(sop)).read_bytes() == path.read_bytes(), path
+
+
+def test_an_interrupted_set_is_finished_and_a_whole_one_left_alone(sop):
+    victim = next(sop.glob("table_final/*.JPG"))
+    before = victim.read_bytes()
+    victim.unlink()
+    (sop / "Ebay_info.txt").unlink()
+    render_sop(sop, **SMALL, categories=CATEGORIES, processes=1)
+    assert victim.read_bytes() == before
+    times = {path: path.stat().st_mtime_ns for path in sop.rglob("*.*")}
+    render_sop(sop, **SMALL, categories=CATEGORIES, processes=1)
+    assert times == {path: path.stat().st_mtime_ns for path in sop.rglob("*.*")}
+
+
+def test_a_folder_of_other_settings_is_refused(sop):
+    with pytest.raises(FileExistsError, match="other settings: delete the folder"):
+        render_sop(sop, **(SMALL | {"seed": 2}), categories=CATEGORIES)
+
+
+@pytest.mark.parametrize(("name", "value"), [("families", 1), ("photos", 1), ("size", 8), ("difficulty", 2)])
+def test_settings_that_make_no_sense_are_refused(tmp_path, name, value):
+    with pytest.raises(ValueError, match=f"{name} is {value}"):
+        render_sop(tmp_path, **(SMALL | {name: value}))
+
+
+def test_the_transfer_set_has_the_form_of_products10k(tmp_path):
+    root = render_products10k(tmp_path, **(SMALL | {"photos": 5}), categories=("can", "box"), processes=1)
+    train, test = pd.read_csv(root / "train.csv"), pd.read_csv(root / "test_kaggletest.csv")
+    assert train.columns.tolist() == ["name", "class", "group"]
+    assert test.columns.tolist() == ["name", "class", "Usage"]
+    assert set(train["class"]) == set(test["class"]) == set(range(8))
+    manifest = manifests.check_manifest(manifests.products10k_manifest(root), root, disjoint=False, read=True)
+    assert set(manifest.category) == {"can", "box"}
+    assert manifest.split.value_counts().to_dict() == {"train": 24, "test": 16}

@@ -1,0 +1,91 @@
+"""The whole study on the smallest profile, through the real runner: figures, not only exit codes."""
+
+import nbformat
+import pandas as pd
+import pytest
+
+from waldo_utils import pipeline, results
+from waldo_utils.artifacts import load_table, results_folder
+from waldo_utils.study import PROFILES, ROOT
+
+STUDY = PROFILES["smoke"]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def smoke_study():
+    assert pipeline.run(STUDY) == 0
+
+
+def test_the_main_table_has_the_reported_rows_and_one_recall_at_100():
+    main = load_table(STUDY, "main")
+    assert main.method.tolist() == results.REPORTED.method.tolist()
+    assert main["R@100"].nunique() == 1
+    assert (main["R@1"] <= main["R@10"]).all()
+    assert (main["R@10"] <= main["R@100"]).all()
+    assert main.queries.tolist() == [240] * 3
+    assert (main["R@1 low"] < main["R@1"]).all()
+    assert (main["R@1"] < main["R@1 high"]).all()
+
+
+def test_co_is_far_above_chance_and_local_matching_too():
+    table = load_table(STUDY, "rerankings").set_index("method")
+    chance = 4 / 239
+    assert table.loc["CO", "R@1"] > 10 * chance
+    assert table.loc["CO + local matching", "R@1"] > 10 * chance
+
+
+def test_transforms_move_the_stage_that_saw_them_only():
+    grid = load_table(STUDY, "transforms").set_index(["transform", "stage"])
+    plain = grid.loc[("none", "both")]
+    for name in ("perspective", "grayscale", "contrast", "blur"):
+        assert grid.loc[(name, "reranker"), "CO R@1"] == plain["CO R@1"]
+    assert grid.loc[("normalization", "both"), "CO R@1"] < plain["CO R@1"]
+
+
+def test_every_notebook_left_tables_figures_and_its_executed_copy():
+    folder = results_folder(STUDY)
+    assert [path.stem for path in NOTEBOOKS] == [stage.stem for stage in pipeline.STAGES]
+    for notebook in NOTEBOOKS:
+        cells = nbformat.read(folder / "notebooks" / notebook.name, as_version=4).cells
+        code = [cell for cell in cells if cell.cell_type == "code"]
+        assert all(cell.execution_count for cell in code if cell.source)
+    for table in (
+        "counts",
+        "global",
+        "main",
+        "rerankings",
+        "differences",
+        "transforms",
+        "transfer",
+        "categories",
+    ):
+        assert len(pd.read_csv(folder / "tables" / f"{table}.csv"))
+        assert (folder / "tables" / f"{table}.json").exists()
+    for figure in (
+        "products",
+        "look_alikes",
+        "global_misses",
+        "before_after",
+        "transforms_heatmap",
+        "categories",
+    ):
+        assert (folder / "figures" / f"{figure}.png").stat().st_size > 5000
+    assert (folder / "report.html").stat().st_size < 4_000_000
+
+
+def test_a_second_run_has_nothing_to_do(capfd):
+    assert pipeline.run(STUDY) == 0
+    assert "nothing to do" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_call_and_do_not_define(notebook):
+    cells = nbformat.read(notebook, as_version=4).cells
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    assert 12 <= len(cells) <= 30
+    assert [cell.metadata.get("tags") for cell in cells].count(["parameters"]) == 1
+    for source in code:
+        assert not any(
+            line.lstrip().startswith(("def ", "class ")) or "sys.path" in line for line in source.splitlines()
+        )

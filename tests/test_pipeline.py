@@ -1,0 +1,122 @@
+"""The runner: order, what is rerun, failures, refusals. The notebooks are tiny; the kernel is real."""
+
+from dataclasses import replace
+
+import nbformat
+import pytest
+
+from waldo_utils import pipeline
+from waldo_utils.__main__ import main
+from waldo_utils.pipeline import Folders, Stage
+from waldo_utils.study import PROFILES
+
+STUDY = PROFILES["smoke"]
+STAGES = (Stage("01_first"), Stage("02_second", ("01_first",)))
+
+
+def write_notebook(path, *sources):
+    cells = [nbformat.v4.new_code_cell('profile = "mini"', metadata={"tags": ["parameters"]})]
+    cells += [nbformat.v4.new_code_cell(source) for source in sources]
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(
+        nbformat.v4.new_notebook(
+            cells=cells,
+            metadata={"kernelspec": {"name": "python3", "display_name": "x", "language": "python"}},
+        ),
+        path,
+    )
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "STAGES", STAGES)
+    folders = Folders(tmp_path / "notebooks", tmp_path / "results", tmp_path / "data")
+    log = tmp_path / "log.txt"
+    for stem in ("01_first", "02_second"):
+        write_notebook(
+            folders.notebooks / f"{stem}.ipynb",
+            f"open({str(log)!r}, 'a').write('{stem} ' + profile + chr(10))",
+        )
+    return folders
+
+
+def ran(folders):
+    log = folders.notebooks.parent / "log.txt"
+    lines = log.read_text().split("\n")[:-1] if log.exists() else []
+    log.unlink(missing_ok=True)
+    return [line.split()[0] for line in lines]
+
+
+def test_only_what_changed_runs(folders, capfd):
+    assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 0
+    assert ran(folders) == ["01_first", "02_second"]
+    assert "[2/2] 02_second done" in capfd.readouterr().out
+    report = (folders.results / "report.html").read_text()
+    assert 'src="http' not in report
+    assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 0
+    assert ran(folders) == []
+    assert "nothing to do" in capfd.readouterr().out
+
+    notebook = folders.notebooks / "02_second.ipynb"
+    notebook.write_text(notebook.read_text().replace("'a'", "'a' "))
+    pipeline.run(STUDY, folders=folders, stages=STAGES)
+    assert ran(folders) == ["02_second"]
+    pipeline.run(replace(STUDY, seeds=(9,)), folders=folders, stages=STAGES)
+    assert ran(folders) == ["01_first", "02_second"]
+    assert pipeline.status(replace(STUDY, seeds=(9,)), folders, STAGES) == {
+        "01_first": True,
+        "02_second": True,
+    }
+
+
+def test_a_failed_cell_is_named_and_the_next_run_starts_there(folders, capfd):
+    write_notebook(folders.notebooks / "02_second.ipynb", "1 + 1", "count = 1 / 0")
+    assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 1
+    error = capfd.readouterr().err
+    assert "02_second.ipynb, cell 4 (count = 1 / 0): ZeroDivisionError: division by zero" in error
+    assert (folders.results / "notebooks" / "02_second.ipynb").exists()
+    assert ran(folders) == ["01_first"]
+    write_notebook(folders.notebooks / "02_second.ipynb", "1 + 1")
+    assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 0
+    assert ran(folders) == []
+
+
+def test_a_dead_kernel_is_reported(folders, capfd):
+    write_notebook(folders.notebooks / "01_first.ipynb", "import os; os.kill(os.getpid(), 9)")
+    assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 1
+    assert "01_first.ipynb: its kernel died" in capfd.readouterr().err
+
+
+def test_unknown_parameters_and_notebooks_are_refused_before_anything_runs(folders):
+    with pytest.raises(ValueError, match="no parameter 'profil': its parameters are profile"):
+        pipeline.run(STUDY, parameters={"profil": "x"}, folders=folders, stages=STAGES)
+    with pytest.raises(ValueError, match="unknown notebook '09_x': choose one of 01_first, 02_second"):
+        pipeline.run(STUDY, only="09_x", folders=folders, stages=STAGES)
+    assert ran(folders) == []
+
+
+def test_an_unwritable_results_folder_is_one_line(folders):
+    folders.results.parent.joinpath("results").write_text("a file, not a folder")
+    with pytest.raises(OSError, match="cannot write to .*results"):
+        pipeline.run(STUDY, folders=folders, stages=STAGES)
+
+
+def test_unknown_profiles_are_refused_with_the_known_ones(capsys):
+    assert main(["run", "--profile", "maxi"]) == 2
+    assert "unknown profile 'maxi': choose one of mini, smoke, grocery, paper" in capsys.readouterr().err
+
+
+def test_help_and_profiles(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    assert main(["profiles"]) == 0
+    assert "mini " in capsys.readouterr().out
+
+
+def test_dependencies_follow_the_imports(tmp_path):
+    write_notebook(tmp_path / "x.ipynb", "from waldo_utils import losses")
+    assert [path.name for path in pipeline.sources(tmp_path / "x.ipynb")] == ["__init__.py", "losses.py"]
+    names = {path.name for path in pipeline.sources(pipeline.ROOT / "notebooks" / "02_train_global.ipynb")}
+    assert {"training.py", "models.py", "image_model.safetensors"} <= names
+    assert "datasets.py" not in names

@@ -1,0 +1,153 @@
+"""Training learns, keeps frozen what is frozen, resumes to the same result, and starts as a matcher."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from waldo_utils import evaluation, features, images, matching, reranking, retrieval, training
+from waldo_utils.models import ImageModel, RerankingTransformer
+from waldo_utils.study import PROFILES
+
+STUDY = PROFILES["smoke"]
+IMAGE = replace(
+    STUDY.global_,
+    start="random",
+    size=32,
+    resize=32,
+    batch=8,
+    epochs=2,
+    crop_scale=(0.8, 1.0),
+    learning_rate=3e-3,
+)
+RERANKER = replace(STUDY.reranker, triplets=8, negatives=5)
+LABELS = np.repeat(np.arange(8), 4)
+
+
+class Photos(list):
+    """Photos of eight products: each its own color pattern, shifted and noisy."""
+
+
+@pytest.fixture(scope="module")
+def photos():
+    rng = np.random.default_rng(0)
+    patterns = rng.uniform(0, 255, (8, 3, 8, 8))
+    made = Photos()
+    for label in LABELS:
+        noisy = np.roll(patterns[label], rng.integers(0, 3), axis=2) + rng.normal(0, 20, (3, 8, 8))
+        made.append(torch.from_numpy(np.kron(noisy, np.ones((1, 5, 5))).clip(0, 255).astype(np.uint8)))
+    return made
+
+
+def new_model(seed=0):
+    torch.manual_seed(seed)
+    return ImageModel("resnet18", local_norm=12.0)
+
+
+def train(photos, folder, epochs, model=None, validate=lambda: 0.5):
+    model = model or new_model()
+    log = training.train_global(
+        model, photos, LABELS, replace(IMAGE, epochs=epochs), 0, validate, folder / "state.pt"
+    )
+    return model, log
+
+
+def test_the_global_model_learns(photos, tmp_path):
+    _, log = train(photos, tmp_path, epochs=4)
+    assert log.epoch.tolist() == [0, 1, 2, 3, 4]
+    assert log.loss.iloc[-1] < 0.8 * log.loss.iloc[1]
+
+
+def test_a_resumed_training_ends_like_an_undisturbed_one(photos, tmp_path):
+    whole, _ = train(photos, tmp_path, epochs=2)
+    calls = []
+
+    def stop_after_the_first_epoch():
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return 0.5
+
+    (tmp_path / "second").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        train(photos, tmp_path / "second", epochs=2, validate=stop_after_the_first_epoch)
+    resumed, log = train(photos, tmp_path / "second", epochs=2, model=new_model(seed=9))
+    assert log.epoch.tolist() == [0, 1, 2]
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+def test_the_epoch_that_validation_likes_best_is_kept(photos, tmp_path):
+    start = {k: v.clone() for k, v in new_model().state_dict().items()}
+    scores = iter([0.9, 0.1, 0.1])
+    model, _ = train(photos, tmp_path, epochs=2, validate=lambda: next(scores))
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in start.items())
+
+
+def test_batchnorm_stays_still_unless_the_start_is_random(photos, tmp_path):
+    model = new_model()
+    before = model.backbone.bn1.running_mean.clone()
+    settings = replace(IMAGE, start="rendered", epochs=1)
+    training.train_global(model, photos, LABELS, settings, 0, lambda: 0.5, tmp_path / "state.pt")
+    assert torch.equal(model.backbone.bn1.running_mean, before)
+
+
+@pytest.mark.parametrize("finetune", [False, True])
+def test_frozen_trains_the_local_head_and_the_reranker_only(photos, tmp_path, finetune):
+    model, reranker = new_model(), RerankingTransformer(layers=2, feedforward=32)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    transform = images.TestTransform(32, 32)
+    embedding, _ = features.extract_features(model, photos, transform)
+    neighbors, _ = retrieval.nearest_neighbors(embedding, 8)
+    log = training.train_reranker(
+        model, reranker, photos, LABELS, neighbors, RERANKER, IMAGE, 0,
+        lambda: evaluation.reranked_recall(model, reranker, photos, LABELS, transform, neighbors) * 0 + 0.5,
+        tmp_path / "state.pt", finetune,
+    )  # fmt: skip
+    assert len(log) == 2
+    changed = {
+        key.split(".")[0] for key, value in model.state_dict().items() if not torch.equal(value, before[key])
+    }
+    assert changed == ({"backbone", "local_head"} if finetune else {"local_head"})
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_the_matching_start_prefers_the_same_patches():
+    torch.manual_seed(0)
+    reranker = RerankingTransformer(layers=2, feedforward=256).eval()
+    matching.start_as_matching(reranker, 12.0)
+    content = torch.zeros(20, 128, 7, 7)
+    content[:, : matching.CONTENT] = torch.randn(20, matching.CONTENT, 7, 7)
+    local = 12 * torch.nn.functional.normalize(content, dim=1)
+    shuffled = local.flatten(2)[:, :, torch.randperm(49)].view_as(local)
+    with torch.no_grad():
+        same, other = reranker(local, shuffled), reranker(local, local.roll(1, dims=0))
+    assert same.min() > other.max()
+    matching.calibrate(reranker, torch.cat([same, other]))
+    with torch.no_grad():
+        again = torch.cat([reranker(local, shuffled), reranker(local, local.roll(1, dims=0))])
+    assert again.mean().item() == pytest.approx(0, abs=1e-3)
+    assert again.std().item() == pytest.approx(2, rel=1e-3)
+
+
+def test_pair_scores_are_those_of_single_pairs():
+    torch.manual_seed(0)
+    local = torch.randn(6, 128, 2, 2).numpy().astype(np.float16)
+    neighbors = np.array([[1, 2, 3], [0, 5, 4], [3, 1, 0], [2, 1, 0], [5, 0, 1], [4, 0, 1]])
+    scores = reranking.pair_scores(reranking.local_matching, local, local, neighbors, batch=4)
+    for query in range(6):
+        for k in range(3):
+            pair = [torch.from_numpy(local[i][None]).float() for i in (query, neighbors[query, k])]
+            assert scores[query, k] == pytest.approx(reranking.local_matching(*pair).item(), abs=5e-3)
+    with pytest.raises(ValueError, match="6 queries but 5 neighbor lists"):
+        reranking.pair_scores(reranking.local_matching, local, local, neighbors[:5])
+
+
+def test_the_fusion_weight_is_chosen_where_recall_is_best():
+    labels = np.array([0, 0, 1, 1])
+    neighbors = np.array([[2, 1], [2, 0], [0, 3], [0, 2]])
+    similarities = np.tile(np.array([0.9, 0.8], np.float32), (4, 1))
+    helpful = np.tile(np.array([0.0, 1.0], np.float32), (4, 1))  # the scores alone are right
+    assert reranking.choose_weight(neighbors, similarities, helpful, labels) == 0.0
+    assert reranking.choose_weight(neighbors, -similarities * 9, helpful * -1, labels) > 0
