@@ -1,13 +1,17 @@
 """Run the notebooks in order, only those whose notebook, code, settings or inputs changed."""
 
 import ast
+import base64
 import hashlib
+import io
 import os
 import resource
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from PIL import Image
 
 from waldo_utils.study import PROFILES, ROOT, Study
 
@@ -254,6 +258,8 @@ def write_report(study: Study, notebooks: list[Path], path: Path) -> None:
         for cell in nbformat.read(notebook, as_version=4).cells:
             if cell.cell_type == "code":
                 cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+                for output in cell.outputs:
+                    _shrink_pictures(output.get("data", {}))
             whole.cells.append(cell)
     for i, cell in enumerate(whole.cells):
         cell.id = f"cell-{i}"
@@ -262,6 +268,19 @@ def write_report(study: Study, notebooks: list[Path], path: Path) -> None:
     )
     body, _ = exporter.from_notebook_node(whole)
     _write(path, body)
+
+
+def _shrink_pictures(data: dict) -> None:
+    """Replace a cell's PNG by a JPEG where that is smaller: the report is one file, the PNGs are beside it."""
+    if "image/png" not in data:
+        return
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) as picture:
+        picture.convert("RGB").save(buffer, "JPEG", quality=50)
+    jpeg = base64.b64encode(buffer.getvalue()).decode()
+    if len(jpeg) < len(data["image/png"]):
+        del data["image/png"]
+        data["image/jpeg"] = jpeg
 
 
 # ---------------------------------------------------------------- what is up to date
