@@ -1,9 +1,9 @@
-"""Metrics on galleries that can be checked with a finger, and search against a plain loop."""
+"""Metrics on galleries that can be checked with a finger."""
 
 import numpy as np
 import pytest
 
-from waldo_utils import metrics, retrieval
+from waldo_utils import metrics
 
 # Four gallery photos of products a, a, b, c. Each row ranks the gallery for one query.
 GALLERY = np.array(["a", "a", "b", "c"])
@@ -33,6 +33,12 @@ def test_map_at_r_by_hand():
     assert metrics.map_at_r(neighbors, np.array(["a", "b"]), GALLERY, np.array([2, 1])) == pytest.approx(0.25)
 
 
+def test_map_at_r_counts_rank_r_and_none_beyond():
+    # R = 2: rank 1 misses, rank 2 hits with precision 1 / 2, the hit at rank 3 is too late -> (1 / 2) / 2.
+    late = metrics.map_at_r(np.array([[2, 0, 1]]), np.array(["a"]), GALLERY, np.array([2]))
+    assert late == pytest.approx(0.25)
+
+
 def test_bootstrap_interval_holds_the_mean_and_shrinks_with_products():
     rng = np.random.default_rng(0)
     few, many = (rng.random(5 * n) < 0.6 for n in (20, 2000))
@@ -54,42 +60,23 @@ def test_paired_interval_of_equal_methods_is_zero():
     assert metrics.paired_interval(values, values, np.arange(4)) == (0.0, 0.0)
 
 
-def test_search_is_the_plain_loop_with_ties_to_the_smaller_row():
-    rng = np.random.default_rng(0)
-    features = rng.standard_normal((40, 8)).astype(np.float32)
-    features[7] = features[30] = features[3]  # exact duplicates
-    features /= np.linalg.norm(features, axis=1, keepdims=True)
-    neighbors, similarities = retrieval.nearest_neighbors(features, 10, chunk=7)
-    for i in range(40):
-        similarity = features @ features[i]
-        order = sorted((j for j in range(40) if j != i), key=lambda j: (-round(float(similarity[j]), 5), j))
-        assert neighbors[i].tolist() == order[:10]
-        np.testing.assert_allclose(similarities[i], similarity[neighbors[i]], atol=1e-6)
-    assert neighbors[3, :2].tolist() == [7, 30]
-
-
-def test_search_in_a_gallery_keeps_equal_photos():
-    features = np.eye(3, dtype=np.float32)
-    neighbors, _ = retrieval.nearest_neighbors(features, 1, gallery=features)
-    assert neighbors[:, 0].tolist() == [0, 1, 2]
-
-
-def test_search_refuses_bad_features():
-    good = np.eye(3, dtype=np.float32)
-    with pytest.raises(ValueError, match="not finite"):
-        retrieval.nearest_neighbors(good * np.nan, 1)
-    with pytest.raises(ValueError, match="not of unit length"):
-        retrieval.nearest_neighbors(good * 2, 1)
-    with pytest.raises(ValueError, match="choose k from 1 to 2"):
-        retrieval.nearest_neighbors(good, 3)
-    with pytest.raises(ValueError, match="queries have 3 numbers, the gallery 2"):
-        retrieval.nearest_neighbors(good, 1, gallery=np.eye(2, dtype=np.float32))
-
-
-def test_reorder_sorts_the_first_and_keeps_the_rest():
-    neighbors = np.array([[4, 5, 6, 7]])
-    assert retrieval.reorder(neighbors, np.array([[0.1, 0.9, 0.9]])).tolist() == [[5, 6, 4, 7]]
-
-
 def test_first_misses_are_of_different_products():
     assert metrics.first_misses(NEIGHBORS, QUERIES, GALLERY, count=5) == [1, 2]
+
+
+def test_interval_matches_the_normal_approximation():
+    # 2,000 products of one query each, 30 % right: mean +- 1.96 * sqrt(0.3 * 0.7 / 2000) = 0.3 +- 0.0201.
+    low, high = metrics.bootstrap_interval(np.arange(2000) < 600, np.arange(2000))
+    assert (low, high) == (pytest.approx(0.2799, abs=0.002), pytest.approx(0.3201, abs=0.002))
+
+
+def test_gains_are_half_won_and_half_lost():
+    labels = np.array([0, 0, 1, 1])
+    before = np.array([[2, 1], [0, 2], [3, 0], [0, 2]])
+    after = before[:, ::-1]
+    assert metrics.gains(before, after, labels, count=2) == [0, 1]
+    assert metrics.gains(before, before, labels, count=2) == []
+
+
+def test_best_and_worst_are_ranked_by_hits():
+    assert metrics.best_and_worst(NEIGHBORS, QUERIES, GALLERY, count=1) == ([0], [2])

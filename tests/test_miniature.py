@@ -2,15 +2,20 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from waldo_utils.miniature.categories import CATEGORIES, SOP_CATEGORIES, TRANSFER_CATEGORIES
+from waldo_utils.miniature import families
+from waldo_utils.miniature.backdrop import Backdrop
+from waldo_utils.miniature.develop import develop
 from waldo_utils.miniature.draws import Draws
 from waldo_utils.miniature.families import APART, family
 from waldo_utils.miniature.materials import plain
 from waldo_utils.miniature.meshes import ball, cylinder, join, lathe, move, rotation, rounded_box, slab, sweep
 from waldo_utils.miniature.objects import Model, apart, look
-from waldo_utils.miniature.photo import photograph
+from waldo_utils.miniature.photo import contact_sheet, photograph
 from waldo_utils.miniature.raster import rasterize
+from waldo_utils.miniature.scene import Light, aim, arrange
+from waldo_utils.miniature.shading import Lighting, shade_world
 from waldo_utils.miniature.textures import PRINT, decal, tile
 
 
@@ -19,11 +24,23 @@ def test_draws_depend_on_seed_and_name_alone():
     first = draws.uniform("shape.height", 2, 5)
     draws.integer("part.count", 1, 9)
     assert Draws("7").uniform("shape.height", 2, 5) == first
-    assert first == pytest.approx(
-        4.77404095, abs=1e-8
-    )  # pinned: another value means other photos for the same seed
     assert Draws("8").uniform("shape.height", 2, 5) != first
     assert draws.groups == {"shape", "part"}
+
+
+def test_draws_are_pinned():
+    """Other values mean other photos for the same seed."""
+    draws = Draws("7")
+    assert draws.uniform("shape.height", 2, 5) == pytest.approx(4.77404095, abs=1e-8)
+    assert [draws.integer(f"part.{i}", 1, 9) for i in range(8)] == [9, 8, 4, 9, 5, 1, 9, 3]
+    assert [draws.choice(f"color.{i}", "red green blue") for i in range(4)] == ["red", "red", "blue", "red"]
+    assert [draws.chance(f"decor.{i}", 0.3) for i in range(6)] == [True, True, False, False, True, True]
+    assert draws.bits("noise") == 165908782006575
+
+
+def test_integers_reach_both_ends():
+    draws = Draws("7")
+    assert {draws.integer(f"part.{i}", -1, 2) for i in range(200)} == {-1, 0, 1, 2}
 
 
 def test_look_alikes_share_all_groups_but_those_that_vary():
@@ -105,26 +122,6 @@ def test_looks_tell_colors_apart():
     assert apart(red, blue) == pytest.approx((0.8 + 0 + 0.8) / 3, abs=0.02)
 
 
-@pytest.mark.parametrize("category", CATEGORIES)
-def test_every_category_builds_sound_products(category):
-    groups = set()
-    for seed in range(4):
-        draws = Draws(f"{seed}")
-        model = CATEGORIES[category](draws).pack()
-        groups |= draws.groups
-        assert np.isfinite(model.vertices).all()
-        assert np.linalg.norm(model.normals, axis=1).max() < 1.001
-        assert model.faces.min() >= 0
-        assert model.faces.max() < len(model.vertices)
-        assert len(model.faces) < 12_000
-    assert groups == {"shape", "part", "color", "decor"}
-
-
-def test_there_are_twelve_and_eight_categories():
-    assert len(SOP_CATEGORIES) == 12
-    assert len(TRANSFER_CATEGORIES) == 8
-
-
 def test_a_family_has_distinct_looks_and_repeats():
     looks = [look(model) for model in family(1, "mug", 3)]
     assert len(looks) == 3
@@ -132,14 +129,77 @@ def test_a_family_has_distinct_looks_and_repeats():
     np.testing.assert_array_equal(look(family(1, "mug", 3)[2]), looks[2])
 
 
-def test_a_photo_repeats_and_shows_its_product():
+def test_a_member_does_not_vary_what_its_family_lacks(monkeypatch):
+    """Balls without decor: of decor and color, only color can make a second one."""
+    built = []
+
+    def build(draws: Draws) -> Model:
+        built.append(draws.vary)
+        model = Model()
+        model.add(plain(np.array([draws.uniform(f"color.{channel}") for channel in "rgb"])), ball(1.0))
+        return model
+
+    monkeypatch.setitem(families.CATEGORIES, "plain_ball", build)
+    monkeypatch.setattr(families, "VARIATIONS", (("decor",), ("color",)))
+    looks = [look(model) for model in family(0, "plain_ball", 0, 4)]
+    assert set(built) == {(), ("color",)}
+    assert min(apart(looks[i], looks[j]) for i in range(4) for j in range(i)) > APART
+
+
+def test_a_family_of_equal_products_is_refused(monkeypatch):
+    monkeypatch.setitem(families.CATEGORIES, "one_ball", _painted)
+    with pytest.raises(RuntimeError, match=r"family 5 of one_ball \(seed 0\) has no 2 distinct products"):
+        family(0, "one_ball", 5, 2)
+
+
+def _painted(draws: Draws) -> Model:
+    """Return a ball that draws from every group and looks the same always."""
+    for group in ("shape", "part", "color", "decor"):
+        draws.uniform(f"{group}.unused")
+    model = Model()
+    model.add(plain(np.full(3, 0.5)), ball(1.0))
+    return model
+
+
+def test_a_photo_repeats_in_any_order_and_shows_its_product():
     model = family(1, "kettle", 0, 1)[0]
-    image, covered = photograph(model, Draws("photo"), 96, 0.5)
-    again, _ = photograph(model, Draws("photo"), 96, 0.5)
-    assert np.array_equal(np.asarray(image), np.asarray(again))
-    assert max(image.size) == 96
-    assert 0.03 < covered < 0.9
-    assert np.asarray(image).std() > 10
+    first = [photograph(model, Draws(f"photo{i}"), 96, 0.5) for i in (0, 1)]
+    again = [photograph(model, Draws(f"photo{i}"), 96, 0.5) for i in (1, 0)]
+    for (image, covered), (other, _) in zip(first, reversed(again), strict=True):
+        assert np.array_equal(np.asarray(image), np.asarray(other))
+        assert max(image.size) == 96
+        assert 0.03 < covered < 0.9
+        assert np.asarray(image).std() > 10
+    assert not np.array_equal(np.asarray(first[0][0]), np.asarray(first[1][0]))
+
+
+def test_some_photos_are_upright_and_some_wide():
+    sizes = {photograph(_ball_model(), Draws(f"aspect{i}"), 48, 0.5)[0].size for i in range(16)}
+    assert (48, 48) in sizes
+    assert any(width < height for width, height in sizes)
+    assert any(width > height for width, height in sizes)
+
+
+def test_some_photos_of_a_product_are_taken_in_its_own_room():
+    rooms = []
+    for i in range(40):
+        alone, at_home = (
+            photograph(_ball_model(), Draws(f"photo{i}"), 32, 0.0, room)[0] for room in (None, Draws("room"))
+        )
+        rooms.append(not np.array_equal(np.asarray(alone), np.asarray(at_home)))
+    assert 4 <= sum(rooms) <= 20  # 0.3 of 40
+
+
+def test_a_contact_sheet_holds_its_photos_row_by_row():
+    cells = [Image.new("RGB", (40, 20), shade) for shade in ("red", "green", "blue")]
+    sheet = contact_sheet(cells, 2, 24)
+    assert sheet.size == (48, 48)
+    assert [sheet.getpixel(place) for place in ((12, 12), (36, 12), (12, 36), (36, 36))] == [
+        (255, 0, 0),
+        (0, 128, 0),
+        (0, 0, 255),
+        (255, 255, 255),
+    ]
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -148,11 +208,13 @@ def test_no_photo_is_too_dark_to_see(seed):
     assert np.asarray(image).mean() / 255 > 0.15
 
 
-def test_light_falls_from_where_it_comes():
-    from waldo_utils.miniature.backdrop import Backdrop
-    from waldo_utils.miniature.scene import Light, aim, arrange
-    from waldo_utils.miniature.shading import Lighting, shade_world
+@pytest.mark.parametrize("seed", range(6))
+def test_a_picture_of_the_night_is_lifted(seed):
+    night = np.full((48, 48, 3), 0.001, np.float32)
+    assert np.asarray(develop(night, Draws(f"night{seed}"), 1.0)).mean() / 255 > 0.15
 
+
+def test_light_falls_from_where_it_comes():
     draws = Draws("light")
     world = arrange(_ball_model(), draws, 0.0)
     camera = aim(world, draws, 96, 0.0)
