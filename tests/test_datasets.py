@@ -1,5 +1,7 @@
 """Rendered data sets have the real ones' form, and do not depend on how they were made."""
 
+import re
+
 import pandas as pd
 import pytest
 from PIL import Image
@@ -54,8 +56,10 @@ def test_an_interrupted_set_is_finished_and_a_whole_one_left_alone(sop):
     before = victim.read_bytes()
     victim.unlink()
     (sop / "Ebay_info.txt").unlink()
+    others = {path: path.stat().st_mtime_ns for path in sop.glob("*_final/*.JPG")}
     render_sop(sop, **SMALL, categories=CATEGORIES, processes=1)
     assert victim.read_bytes() == before
+    assert others == {path: path.stat().st_mtime_ns for path in others}
     times = {path: path.stat().st_mtime_ns for path in sop.rglob("*.*")}
     render_sop(sop, **SMALL, categories=CATEGORIES, processes=1)
     assert times == {path: path.stat().st_mtime_ns for path in sop.rglob("*.*")}
@@ -66,10 +70,32 @@ def test_a_folder_of_other_settings_is_refused(sop):
         render_sop(sop, **(SMALL | {"seed": 2}), categories=CATEGORIES)
 
 
-@pytest.mark.parametrize(("name", "value"), [("families", 1), ("photos", 1), ("size", 8), ("difficulty", 2)])
+def test_a_data_set_that_was_not_rendered_is_left_as_it_is(tmp_path):
+    (tmp_path / "Ebay_test.txt").write_text("real")
+    with pytest.raises(FileExistsError, match="not rendered here: choose another folder"):
+        render_sop(tmp_path, **SMALL, categories=CATEGORIES, processes=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["Ebay_test.txt"]
+    assert (tmp_path / "Ebay_test.txt").read_text() == "real"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("families", 1),
+        ("photos", 1),
+        ("size", 8),
+        ("difficulty", 2),
+        ("test_fraction", 1.0),
+        ("categories", ["mug", "can"]),
+        ("categories", ["mug", "mug"]),
+        ("categories", []),
+        ("processes", 0),
+    ],
+)
 def test_settings_that_make_no_sense_are_refused(tmp_path, name, value):
-    with pytest.raises(ValueError, match=f"{name} is {value}"):
+    with pytest.raises(ValueError, match=re.escape(f"{name} is {value}: ")):
         render_sop(tmp_path, **(SMALL | {name: value}))
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_transfer_set_has_the_form_of_products10k(tmp_path):

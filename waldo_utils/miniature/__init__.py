@@ -1,1 +1,1 @@
-"""Rendered products: parametric objects, photographed by a small software renderer (numpy and Pillow only)."""
+"""Rendered products: parametric objects, photographed by a small software renderer (numpy, Pillow)."""

@@ -71,10 +71,8 @@ def cluttered_wall(draws: Draws) -> np.ndarray:
     canvas = ImageDraw.Draw(image)
     for i in range(draws.integer("wall.things", 3, 14)):
         x, y = draws.uniform(f"wall.x{i}", -0.1, 1) * SIZE, draws.uniform(f"wall.y{i}", -0.1, 1) * SIZE
-        width, height = (
-            draws.uniform(f"wall.width{i}", 0.05, 0.35) * SIZE,
-            draws.uniform(f"wall.height{i}", 0.05, 0.4) * SIZE,
-        )
+        width = draws.uniform(f"wall.width{i}", 0.05, 0.35) * SIZE
+        height = draws.uniform(f"wall.height{i}", 0.05, 0.4) * SIZE
         kind = draws.choice(f"wall.kind{i}", "frame frame books box lamp")
         if kind == "lamp":
             canvas.ellipse([x, y, x + width, y + width], fill=rgb(f"lamp{i}"))

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -42,9 +42,10 @@ def render_sop(
 ) -> Path:
     """Render products of twelve categories in the form of Stanford Online Products.
 
-    Writes `Ebay_train.txt`, `Ebay_test.txt` and `Ebay_info.txt` (space-separated: image_id, class_id, super_class_id,
-    path) and one folder `<category>_final` of JPEGs per category. Families are split, so look-alikes never stand on
-    both sides. A folder that is complete is left alone; one that was interrupted is finished.
+    Writes `Ebay_train.txt`, `Ebay_test.txt` and `Ebay_info.txt` (space-separated: image_id, class_id,
+    super_class_id, path) and one folder `<category>_final` of JPEGs per category. Families are split, so
+    look-alikes never stand on both sides. A folder that is complete is left alone; one that was interrupted is
+    finished.
 
     Args:
         root: the folder to write.
@@ -54,7 +55,7 @@ def render_sop(
         photos: per product.
         size: longer side of the photos in pixels.
         difficulty: of the photos, 0 to 1.
-        test_fraction: share of the families that is test, at least one and not all.
+        test_fraction: share of the families that is test, between 0 and 1; at least one family and not all.
         categories: which of the twelve.
         processes: to render with; None: one per core. The photos do not depend on it.
 
@@ -63,7 +64,7 @@ def render_sop(
 
     Raises:
         ValueError: a setting makes no sense.
-        FileExistsError: the folder holds a set of other settings.
+        FileExistsError: the folder holds a set of other settings, or one that was not rendered.
     """
     settings = {
         "seed": seed,
@@ -75,7 +76,7 @@ def render_sop(
         "test_fraction": test_fraction,
         "categories": list(categories),
     }
-    _check(settings)
+    _check(settings, SOP_CATEGORIES, processes)
     test_families = min(max(round(families * test_fraction), 1), families - 1)
     jobs, lists, listing, image = [], {"train": [], "test": []}, 0, 0
     for split in ("train", "test"):
@@ -117,8 +118,8 @@ def render_products10k(
     """Render products of eight other categories in the form of Products-10k.
 
     Writes `train.csv` (name, class, group), `test_kaggletest.csv` (name, class, Usage), the photos in `train/` and
-    `test/`, and `categories.csv` (group, name), which the real set lacks. Every product is in both: two fifths of
-    its photos, at least two, are test. Arguments and errors are those of `render_sop`.
+    `test/`, and `categories.csv` (group, name), which the real set lacks. Every product is in both: two fifths
+    of its photos, at least two, are test. Arguments and errors are those of `render_sop`.
     """
     settings = {
         "seed": seed,
@@ -129,7 +130,7 @@ def render_products10k(
         "difficulty": difficulty,
         "categories": list(categories),
     }
-    _check(settings, photos_needed=3)
+    _check(settings, TRANSFER_CATEGORIES, processes, photos_needed=3)
     test_photos = max(round(photos * 0.4), 2)
     jobs, train, test, product = [], ["name,class,group"], ["name,class,Usage"], 0
     for group, category in enumerate(categories):
@@ -174,13 +175,20 @@ def render_family(job: Job) -> int:
     return sum(len(names) for names in job.photos)
 
 
-def _check(settings: dict, photos_needed: int = 2) -> None:
+def _check(settings: dict, known: Iterable[str], processes: int | None, photos_needed: int = 2) -> None:
     least = {"families": 2, "family_size": 1, "photos": photos_needed, "size": 32}
     for name, lowest in least.items():
         if settings[name] < lowest:
             raise ValueError(f"{name} is {settings[name]}: it must be at least {lowest}")
     if not 0 <= settings["difficulty"] <= 1:
         raise ValueError(f"difficulty is {settings['difficulty']}: it must lie in [0, 1]")
+    if not 0 < settings.get("test_fraction", 0.5) < 1:
+        raise ValueError(f"test_fraction is {settings['test_fraction']}: it must lie between 0 and 1")
+    categories = settings["categories"]
+    if not categories or len(set(categories)) < len(categories) or not set(categories) <= set(known):
+        raise ValueError(f"categories is {categories}: choose some, each once, of {', '.join(known)}")
+    if processes is not None and processes < 1:
+        raise ValueError(f"processes is {processes}: it must be at least 1, or None for one per core")
 
 
 def _render(
@@ -195,6 +203,8 @@ def _render(
             )
         if all((root / name).exists() for name in files):
             return root
+    elif any((root / name).exists() for name in files):
+        raise FileExistsError(f"{root} holds a data set that was not rendered here: choose another folder")
     for folder in {(root / name).parent for job in jobs for names in job.photos for name in names}:
         folder.mkdir(parents=True, exist_ok=True)
     _write(record, json.dumps(settings, indent=2).encode())

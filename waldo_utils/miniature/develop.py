@@ -23,10 +23,8 @@ def develop(light: np.ndarray, draws: Draws, difficulty: float) -> Image.Image:
     red, blue = draws.uniform("cast_red", -0.12, 0.12), draws.uniform("cast_blue", -0.15, 0.15)
     x = x * np.array([1 + red * difficulty, 1, 1 + blue * difficulty], np.float32)
     if draws.chance("vignette", 0.4):
-        across, down = (
-            np.linspace(-1, 1, width, dtype=np.float32),
-            np.linspace(-1, 1, height, dtype=np.float32),
-        )
+        across = np.linspace(-1, 1, width, dtype=np.float32)
+        down = np.linspace(-1, 1, height, dtype=np.float32)
         edge = (across[None] ** 2 + down[:, None] ** 2) / 2
         x = x * (1 - draws.uniform("vignette_depth", 0.1, 0.35) * edge)[..., None]
     x = x / (1 + np.maximum(x - 0.8, 0) * 0.8)  # highlights roll off
@@ -50,23 +48,12 @@ def develop(light: np.ndarray, draws: Draws, difficulty: float) -> Image.Image:
         small = image.resize((int(width * share), int(height * share)), Image.Resampling.BILINEAR)
         image = small.resize((width, height), Image.Resampling.BICUBIC)
     if draws.chance("watermark", 0.06):
-        place = (
-            width * draws.uniform("watermark_x", 0.3, 0.7),
-            height * draws.uniform("watermark_y", 0.1, 0.9),
-        )
-        text_size = size * draws.uniform("watermark_size", 0.05, 0.1)
-        write(
-            ImageDraw.Draw(image, "RGBA"),
-            place,
-            word(draws, "watermark_word"),
-            text_size,
-            (255, 255, 255, 150),
-        )
+        x, y = width * draws.uniform("watermark_x", 0.3, 0.7), height * draws.uniform("watermark_y", 0.1, 0.9)
+        text, text_size = word(draws, "watermark_word"), size * draws.uniform("watermark_size", 0.05, 0.1)
+        write(ImageDraw.Draw(image, "RGBA"), (x, y), text, text_size, (255, 255, 255, 150))
     if draws.chance("border", 0.06):
-        thick, shade = (
-            int(size * draws.uniform("border_width", 0.01, 0.05)),
-            draws.choice("border_color", (0, 255)),
-        )
+        thick = int(size * draws.uniform("border_width", 0.01, 0.05))
+        shade = draws.choice("border_color", (0, 255))
         if thick:
             frame = [0, 0, width - 1, height - 1]
             ImageDraw.Draw(image).rectangle(frame, outline=(shade, shade, shade), width=thick)

@@ -7,8 +7,8 @@ from hashlib import blake2b
 class Draws:
     """Named random draws, the same for any order, number of processes and library version.
 
-    A look-alike shares most draws with its family and takes some groups from a seed of its own: a draw's group is
-    the first dotted part of its name ("shape", "part", "color", "decor").
+    A look-alike shares most draws with its family and takes some groups from a seed of its own: a draw's
+    group is the first dotted part of its name ("shape", "part", "color", "decor").
 
     Args:
         seed: seed of all draws.
@@ -31,7 +31,7 @@ class Draws:
 
     def uniform(self, name: str, low: float = 0.0, high: float = 1.0) -> float:
         """Return a number in [low, high)."""
-        return low + (high - low) * self._hash(name) / 2.0**56
+        return low + (high - low) * ((self._hash(name) >> 3) / 2.0**53)  # 53 bits: more would round up to 1
 
     def integer(self, name: str, low: int, high: int) -> int:
         """Return a whole number from low to high, both included."""
@@ -42,7 +42,7 @@ class Draws:
         return self.uniform(name) < probability
 
     def choice(self, name: str, options: Sequence | str):
-        """Return one of the options; a string holds them separated by spaces, repeated to make them likelier."""
+        """Return one of the options; a string holds them separated by spaces, repeated to be likelier."""
         if isinstance(options, str):
             options = options.split()
         return options[int(self.uniform(name) * len(options))]

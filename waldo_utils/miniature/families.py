@@ -1,5 +1,7 @@
 """Families of look-alikes: products that share most of what they are drawn from and differ in the rest."""
 
+import numpy as np
+
 from waldo_utils.miniature.categories import CATEGORIES
 from waldo_utils.miniature.draws import Draws
 from waldo_utils.miniature.objects import Model, apart, look
@@ -12,8 +14,8 @@ ATTEMPTS = 40
 def family(seed: int, category: str, index: int, size: int = 3) -> list[Model]:
     """Build the products of one family.
 
-    The first is drawn from the family's seed alone; each other one draws some groups (shape, part, color, decor)
-    from a seed of its own, until it looks unlike all before it.
+    The first is drawn from the family's seed alone; each other one draws some groups (shape, part, color,
+    decor), of those that the first really has, from a seed of its own, until it looks unlike all before it.
 
     Args:
         seed: of the whole data set.
@@ -27,20 +29,25 @@ def family(seed: int, category: str, index: int, size: int = 3) -> list[Model]:
     base = f"{seed}/{category}/{index}"
     plan = Draws(base)
     models: list[Model] = []
-    looks: list = []
+    looks: list[np.ndarray] = []
+    groups: set[str] = set()  # that the first product draws from
     for member in range(size):
         for attempt in range(ATTEMPTS):
-            name = f"vary.{member}.{attempt}"
-            vary = plan.choice(name, VARIATIONS) if member or attempt else ()
-            model = CATEGORIES[category](Draws(base, f"{base}/{member}.{attempt}", vary)).pack()
+            vary = plan.choice(f"vary.{member}.{attempt}", VARIATIONS) if member else ()
+            if vary and groups.isdisjoint(vary):
+                continue  # it would be the first product again
+            draws = Draws(base, f"{base}/{member}.{attempt}", vary)
+            model = CATEGORIES[category](draws).pack()
             seen = look(model)
             if all(apart(seen, other) > APART for other in looks):
                 break
         else:
             raise RuntimeError(
-                f"family {index} of {category} (seed {seed}) has no {member + 1} distinct products in {ATTEMPTS} draws: "
-                f"make families smaller than {size}, or give the category more to draw"
+                f"family {index} of {category} (seed {seed}) has no {member + 1} distinct products in "
+                f"{ATTEMPTS} draws: make families smaller than {size}, or give the category more to draw"
             )
+        if not member:
+            groups = draws.groups
         models.append(model)
         looks.append(seen)
     return models

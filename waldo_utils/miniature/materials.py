@@ -7,7 +7,9 @@ from waldo_utils.miniature.textures import FABRIC, METAL, PALETTE, PRINT, WOODS,
 
 
 def mip_levels(image: np.ndarray) -> list[np.ndarray]:
-    """Return float32 (h, w, C) images, each half the size of the one before, down to 4 pixels."""
+    """Return float32 (h, w, C) images, each half the one before, down to 4 pixels (Williams, "Pyramidal
+    Parametrics", 1983).
+    """
     levels = [np.ascontiguousarray(image, np.float32)]
     while min(levels[-1].shape[:2]) > 4:
         last = levels[-1]
@@ -16,7 +18,7 @@ def mip_levels(image: np.ndarray) -> list[np.ndarray]:
 
 
 def sample(image: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Return (N, C) bilinear samples of a tile at (N,) places in tiles; it repeats. Sides are powers of two."""
+    """Return (N, C) bilinear samples of a repeating tile at (N,) places in tiles; sides are powers of two."""
     height, width = image.shape[:2]
     if height == 1:
         return np.broadcast_to(image[0, 0], (len(u), image.shape[2]))
@@ -26,8 +28,12 @@ def sample(image: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     left, top = left.astype(np.int32) & (width - 1), top.astype(np.int32) & (height - 1)
     right, bottom = (left + 1) & (width - 1), (top + 1) & (height - 1)
     pixels = image.reshape(height * width, -1)
-    above = pixels[top * width + left] * (1 - right_share) + pixels[top * width + right] * right_share
-    below = pixels[bottom * width + left] * (1 - right_share) + pixels[bottom * width + right] * right_share
+    top, bottom = top * width, bottom * width
+    left_share = 1 - right_share
+    above = pixels.take(top + left, axis=0) * left_share + pixels.take(top + right, axis=0) * right_share
+    below = (
+        pixels.take(bottom + left, axis=0) * left_share + pixels.take(bottom + right, axis=0) * right_share
+    )
     return above + (below - above) * bottom_share
 
 

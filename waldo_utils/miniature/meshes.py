@@ -47,10 +47,8 @@ def join(*meshes: Mesh) -> Mesh:
 
 def rotation(x: float = 0.0, y: float = 0.0, z: float = 0.0) -> np.ndarray:
     """Return the 3 x 3 rotation by z, then x, then y degrees about the axes."""
-    (cos_x, cos_y, cos_z), (sin_x, sin_y, sin_z) = (
-        np.cos(np.radians([x, y, z])),
-        np.sin(np.radians([x, y, z])),
-    )
+    cos_x, cos_y, cos_z = np.cos(np.radians([x, y, z]))
+    sin_x, sin_y, sin_z = np.sin(np.radians([x, y, z]))
     about_x = np.array([[1, 0, 0], [0, cos_x, -sin_x], [0, sin_x, cos_x]])
     about_y = np.array([[cos_y, 0, sin_y], [0, 1, 0], [-sin_y, 0, cos_y]])
     about_z = np.array([[cos_z, -sin_z, 0], [sin_z, cos_z, 0], [0, 0, 1]])
@@ -80,7 +78,7 @@ def around(mesh: Mesh, count: int, phase: float = 0.0) -> Mesh:
 
 
 def curve(points: Sequence, count: int = 24) -> np.ndarray:
-    """Return (count, D) places on the Catmull-Rom curve through (K, D) points."""
+    """Return (count, D) places on the curve of Catmull and Rom (1974) through (K, D) points."""
     p = np.asarray(points, float)
     padded = np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
     t = np.linspace(0, len(p) - 1 - 1e-9, count)
@@ -163,7 +161,7 @@ def cylinder(
 
 
 def ball(radius: float, segments: int = 24, rings: int = 10, y: float = 0.0, squash: float = 1.0) -> Mesh:
-    """Return a ball centred at height y, its height scaled by `squash`."""
+    """Return a ball centered at height y, its height scaled by `squash`."""
     angle = np.linspace(-np.pi / 2, np.pi / 2, rings)
     profile = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
     return move(lathe(profile, segments, crease=90), (0, y, 0), scale=(1, squash, 1))
@@ -236,9 +234,10 @@ def rod(
 def rounded_box(
     size: Sequence[float], radius: float = 0.02, segments: int = 2, puff: float = 0.0, splits: int = 1
 ) -> Mesh:
-    """Return a box with rounded edges, centred at the origin.
+    """Return a box with rounded edges, centered at the origin.
 
-    Each face has texture coordinates of its own, centred at (FACE_U[face], 0), that read left to right from outside.
+    Each face has texture coordinates of its own, centered at (FACE_U[face], 0), that read left to right from
+    outside.
 
     Args:
         size: width (x), height (y), depth (z).
@@ -296,7 +295,7 @@ def slab(
 ) -> Mesh:
     """Return the solid between two curves low(x) <= y <= high(x), of a width in z.
 
-    Texture coordinates are centred per side as those of `rounded_box`.
+    Texture coordinates are centered per side as those of `rounded_box`.
     """
     x, low, high = (np.asarray(values, float) for values in (x, low, high))
     half = np.broadcast_to(np.asarray(width, float), x.shape) / 2

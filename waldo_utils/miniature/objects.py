@@ -14,9 +14,9 @@ BACKGROUND = -0.5  # below every color
 class Model:
     """A product in the making; `pack` finishes it.
 
-    After `pack`: `vertices` (V, 3) with the middle over the origin, the lowest at y = 0 and a bounding box of
-    diagonal 2; `normals` (V, 3); `uv` (V, 2) in the builder's lengths; `faces` (F, 3); `material_of_face` (F,);
-    `materials`; `scale`, the factor from the builder's lengths to packed ones.
+    After `pack`: `vertices` (V, 3) with the middle over the origin, the lowest at y = 0 and a bounding box
+    of diagonal 2; `normals` (V, 3); `uv` (V, 2) in the builder's lengths; `faces` (F, 3);
+    `material_of_face` (F,); `materials`; `scale`, the factor from the builder's lengths to packed ones.
     """
 
     def __init__(self):

@@ -55,15 +55,13 @@ def _out_of_focus(behind: np.ndarray, backdrop: Backdrop, camera, draws: Draws, 
 
 
 def contact_sheet(images: list[Image.Image], columns: int, cell: int = 160) -> Image.Image:
-    """Return one picture with the photos in a grid of square cells."""
+    """Return one picture with the photos in a grid of square cells of `cell` pixels, row by row."""
     rows = math.ceil(len(images) / columns)
     sheet = Image.new("RGB", (columns * cell, rows * cell), "white")
     for i, image in enumerate(images):
         small = image.copy()
         small.thumbnail((cell - 4, cell - 4))
-        left, top = (
-            i % columns * cell + (cell - small.width) // 2,
-            i // columns * cell + (cell - small.height) // 2,
-        )
+        left = i % columns * cell + (cell - small.width) // 2
+        top = i // columns * cell + (cell - small.height) // 2
         sheet.paste(small, (left, top))
     return sheet

@@ -11,50 +11,41 @@ def rasterize(
     """Find the nearest face at each pixel's center.
 
     Args:
-        places: (V, 3) float32 x and y in pixels (y down) and closeness, linear on the screen, positive; a face with
-            a corner of closeness <= 0 is not drawn.
+        places: (V, 3) float32 x and y in pixels (y down) and closeness, linear on the screen, positive; a
+            face with a corner of closeness <= 0 is not drawn.
         faces: (F, 3) rows of `places`.
         width, height: of the picture in pixels.
 
     Returns:
         Closeness (height * width,) float32, 0 where nothing is, and face (height * width,) int32, -1 there.
     """
-    a, b, c = places[faces[:, 0]], places[faces[:, 1]], places[faces[:, 2]]
-    area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (c[:, 0] - a[:, 0]) * (b[:, 1] - a[:, 1])
-    y = np.stack([a[:, 1], b[:, 1], c[:, 1]])
-    first = np.clip(np.ceil(y.min(axis=0) - HALF), 0, height).astype(np.int32)
-    last = np.clip(np.ceil(y.max(axis=0) - HALF), 0, height).astype(np.int32)
-    in_front = np.minimum(np.minimum(a[:, 2], b[:, 2]), c[:, 2]) > 0
-    lines = np.where((abs(area) > 1e-4) & in_front, last - first, 0)
+    xs, ys, zs = (places[:, axis].take(faces.T) for axis in range(3))  # (3, F) each: corners first
+    area = _twice_area(xs, ys)
+    first = np.clip(np.ceil(ys.min(axis=0) - HALF), 0, height).astype(np.int32)
+    last = np.clip(np.ceil(ys.max(axis=0) - HALF), 0, height).astype(np.int32)
+    drawn = (abs(area) > 1e-4) & (zs.min(axis=0) > 0)
 
-    face, step = _spans(np.maximum(lines, 0))  # one entry per face and line
+    face, step = _spans(np.where(drawn, np.maximum(last - first, 0), 0))  # one entry per face and line
     line = (first[face] + step).astype(np.float32)
     center = line + HALF
     left, right = np.full(len(face), 1e9, np.float32), np.full(len(face), -1e9, np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):
-        for start, end in ((a, b), (b, c), (c, a)):
-            slope = (end[:, 0] - start[:, 0]) / (end[:, 1] - start[:, 1])
-            offset = start[:, 0] - slope * start[:, 1]
-            crosses = (start[:, 1][face] <= center) != (end[:, 1][face] <= center)
+        for start, end in ((0, 1), (1, 2), (2, 0)):
+            slope = (xs[end] - xs[start]) / (ys[end] - ys[start])
+            offset = xs[start] - slope * ys[start]
+            crosses = (ys[start][face] <= center) != (ys[end][face] <= center)
             x = offset[face] + slope[face] * center
             left = np.where(crosses, np.minimum(left, x), left)
             right = np.where(crosses, np.maximum(right, x), right)
-        rise_x = (
-            (b[:, 2] - a[:, 2]) * (c[:, 1] - a[:, 1]) - (c[:, 2] - a[:, 2]) * (b[:, 1] - a[:, 1])
-        ) / area
-        rise_y = (
-            (b[:, 0] - a[:, 0]) * (c[:, 2] - a[:, 2]) - (c[:, 0] - a[:, 0]) * (b[:, 2] - a[:, 2])
-        ) / area
+        rise_x, rise_y = _twice_area(zs, ys) / area, _twice_area(xs, zs) / area
     begin = np.clip(np.ceil(left - HALF), 0, width).astype(np.int32)
     end = np.clip(np.ceil(right - HALF), 0, width).astype(np.int32)
+    rise_x = rise_x[face]
+    from_first = begin.astype(np.float32) + HALF - xs[0][face]
+    at_begin = zs[0][face] + rise_x * from_first + rise_y[face] * (center - ys[0][face])
 
     span, step = _spans(np.maximum(end - begin, 0))  # one entry per face and pixel
-    at_begin = (
-        a[:, 2][face]
-        + rise_x[face] * (begin.astype(np.float32) + HALF - a[:, 0][face])
-        + rise_y[face] * (center - a[:, 1][face])
-    )
-    closeness = at_begin[span] + rise_x[face][span] * step.astype(np.float32)
+    closeness = at_begin[span] + rise_x[span] * step.astype(np.float32)
     pixel = ((line * width).astype(np.int32) + begin)[span] + step
     nearest = np.zeros(width * height, np.float32)
     np.maximum.at(nearest, pixel, closeness)
@@ -62,6 +53,11 @@ def rasterize(
     visible = np.full(width * height, -1, np.int32)
     visible[pixel[wins]] = face[span[wins]]
     return nearest, visible
+
+
+def _twice_area(xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
+    """Return (F,) signed areas, doubled, of triangles with corners (3, F)."""
+    return (xs[1] - xs[0]) * (ys[2] - ys[0]) - (xs[2] - xs[0]) * (ys[1] - ys[0])
 
 
 def _spans(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -75,8 +71,9 @@ def barycentric(
     places: np.ndarray, corners: np.ndarray, x: np.ndarray, y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the (N,) weights of corners 1 and 2 at screen places (x, y) of triangles `corners` (N, 3)."""
-    a, b, c = places[corners[:, 0]], places[corners[:, 1]], places[corners[:, 2]]
-    area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (c[:, 0] - a[:, 0]) * (b[:, 1] - a[:, 1])
-    second = ((x - a[:, 0]) * (c[:, 1] - a[:, 1]) - (c[:, 0] - a[:, 0]) * (y - a[:, 1])) / area
-    third = ((b[:, 0] - a[:, 0]) * (y - a[:, 1]) - (x - a[:, 0]) * (b[:, 1] - a[:, 1])) / area
+    x0, x1, x2 = places[:, 0].take(corners.T)
+    y0, y1, y2 = places[:, 1].take(corners.T)
+    area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
+    second = ((x - x0) * (y2 - y0) - (x2 - x0) * (y - y0)) / area
+    third = ((x1 - x0) * (y - y0) - (x - x0) * (y1 - y0)) / area
     return second, third

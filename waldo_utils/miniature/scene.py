@@ -1,4 +1,4 @@
-"""What a photo is taken of and from where: the turned product, clutter around it, the camera and the light."""
+"""What a photo is taken of and from where: the turned product, clutter, the camera and the light."""
 
 from dataclasses import dataclass
 
@@ -86,17 +86,11 @@ def arrange(model: Model, draws: Draws, difficulty: float) -> World:
     if draws.chance("cluttered", 0.4 * difficulty):
         for i in range(draws.integer("clutter", 1, 4)):
             angle = draws.uniform(f"clutter_angle{i}", 130, 410)
-            spots.append(
-                (
-                    angle,
-                    draws.uniform(f"clutter_at{i}", 1.15, 2.2),
-                    draws.uniform(f"clutter_size{i}", 0.3, 0.9),
-                )
-            )
+            distance = draws.uniform(f"clutter_at{i}", 1.15, 2.2)
+            spots.append((angle, distance, draws.uniform(f"clutter_size{i}", 0.3, 0.9)))
     if draws.chance("occluded", 0.1 * difficulty):
-        spots.append(
-            (90 + draws.uniform("occluder_angle", -50, 50), 1.25, draws.uniform("occluder_size", 0.2, 0.4))
-        )
+        angle = 90 + draws.uniform("occluder_angle", -50, 50)
+        spots.append((angle, 1.25, draws.uniform("occluder_size", 0.2, 0.4)))
     count = len(model.vertices)
     for i, (angle, distance, size) in enumerate(spots):
         along = np.radians(angle)
@@ -122,15 +116,11 @@ def arrange(model: Model, draws: Draws, difficulty: float) -> World:
 
 def _prop(draws: Draws, name: str) -> list[tuple]:
     """Return the (material, mesh) parts of a piece of clutter at the origin, at most about one unit tall."""
-    ground, figure = (
-        color(draws, f"{name}.color", f"{CERAMIC} oak walnut tan"),
-        color(draws, f"{name}.figure", CERAMIC),
-    )
+    ground = color(draws, f"{name}.color", f"{CERAMIC} oak walnut tan")
+    figure = color(draws, f"{name}.figure", CERAMIC)
     pattern = draws.choice(f"{name}.pattern", "solid solid solid stripe check dots floral wood marble")
-    period, specular = (
-        draws.uniform(f"{name}.period", 0.2, 0.6),
-        draws.choice(f"{name}.shine", (0.02, 0.05, 0.08)),
-    )
+    period = draws.uniform(f"{name}.period", 0.2, 0.6)
+    specular = draws.choice(f"{name}.shine", (0.02, 0.05, 0.08))
     material = Material(tile(draws, f"{name}.tile", pattern, ground, figure), period, specular)
     height, width = draws.uniform(f"{name}.height", 0.3, 1), draws.uniform(f"{name}.width", 0.15, 0.4)
     kind = draws.choice(f"{name}.kind", "book box can ball bottle bowl block plant")
@@ -153,17 +143,10 @@ def _prop(draws: Draws, name: str) -> list[tuple]:
         green = plain(color(draws, f"{name}.green", "green olive"), 0.03, 20)
         leaves = []
         for i in range(7):
-            angle, spread = (
-                draws.uniform(f"{name}.leaf{i}", 0, 6.3),
-                draws.uniform(f"{name}.spread{i}", 0.2, 0.6),
-            )
-            tip = np.array(
-                [
-                    np.cos(angle) * spread * width * 2,
-                    height * 0.5 + spread * 0.5,
-                    np.sin(angle) * spread * width * 2,
-                ]
-            )
+            angle = draws.uniform(f"{name}.leaf{i}", 0, 6.3)
+            spread = draws.uniform(f"{name}.spread{i}", 0.2, 0.6)
+            out = spread * width * 2
+            tip = np.array([np.cos(angle) * out, height * 0.5 + spread * 0.5, np.sin(angle) * out])
             stem = curve([(0, height * 0.3, 0), tip * (0.5, 0, 0.5) + (0, height * 0.5 + 0.2, 0), tip], 6)
             leaves.append(sweep(stem, [0.02, 0.06, 0.08, 0.07, 0.05, 0.01], 5, 0.3))
         return [(green, join(*leaves)), (material, cylinder(width * 0.35, 0, height * 0.4, width * 0.5, 20))]

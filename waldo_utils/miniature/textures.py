@@ -338,10 +338,8 @@ def _face(draws, name, image, canvas, ink) -> None:
     middle = DECAL / 2
     _disc(canvas, middle, middle, DECAL * 0.4, ink(0))
     eye = draws.uniform(f"{name}.eye", 0.04, 0.1) * DECAL
-    apart, height = (
-        draws.uniform(f"{name}.apart", 0.12, 0.22) * DECAL,
-        draws.uniform(f"{name}.height", 0.35, 0.45) * DECAL,
-    )
+    apart = draws.uniform(f"{name}.apart", 0.12, 0.22) * DECAL
+    height = draws.uniform(f"{name}.height", 0.35, 0.45) * DECAL
     for side in (-1, 1):
         _disc(canvas, middle + side * apart, height, eye, ink(1))
     mouth = [DECAL * 0.3, DECAL * 0.4, DECAL * 0.7, DECAL * draws.uniform(f"{name}.mouth", 0.65, 0.8)]
