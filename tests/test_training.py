@@ -85,6 +85,29 @@ def test_the_epoch_that_validation_likes_best_is_kept(photos, tmp_path):
     assert all(torch.equal(model.state_dict()[key], value) for key, value in start.items())
 
 
+def test_watching_test_is_logged_and_chooses_nothing(photos, tmp_path):
+    transform, kept = images.TestTransform(32, 32), {}
+    model, start = new_model(), new_model().state_dict()
+    validation, test = iter([0.9, 0.1, 0.1]), iter([0.1, 0.2, 0.9])
+    log = training.train_global(
+        model, photos, LABELS, IMAGE, 0, lambda: next(validation), tmp_path / "state.pt",
+        watch=lambda epoch: {"test R@1": next(test)},
+    )  # fmt: skip
+    assert log["test R@1"].tolist() == [0.1, 0.2, 0.9]
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in start.items())
+    seen = evaluation.watch_test(3, model, photos, LABELS, transform, keep=kept.__setitem__)
+    assert seen == {"test R@1": evaluation.global_recall(model, photos, LABELS, transform)}
+    assert kept[3].shape == (2, len(LABELS))
+
+
+def test_first_hits_differ_where_a_duplicate_is_of_another_product():
+    embedding = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], np.float32)
+    # Photos 0 and 1 are duplicates of two products, 2 and 3 of one. By position, photos 1 and 3 find themselves.
+    by_row, by_position = evaluation.first_hits(embedding, np.array([0, 1, 2, 2]))
+    assert by_row.tolist() == [False, False, True, True]
+    assert by_position.tolist() == [False, True, True, True]
+
+
 def test_batchnorm_stays_still_unless_the_start_is_random(photos, tmp_path):
     model = new_model()
     before = model.backbone.bn1.running_mean.clone()

@@ -1,4 +1,4 @@
-"""Recall of models on held-out products, as the trainings ask for it after each epoch."""
+"""Recall of models as the trainings ask for it after each epoch: on held-out products, and on test for comparison."""
 
 from collections.abc import Callable, Sequence
 
@@ -45,3 +45,42 @@ def reranked_recall(
     _, local = extract_features(model, photos, transform)
     scores = rerank_scores(reranker, local, local, neighbors)
     return metrics.recall_at_k(retrieval.reorder(neighbors, scores), labels, labels, 1)
+
+
+def first_hits(embedding: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return whether the first neighbor of each photo shows its product, under two ways to leave out the photo itself.
+
+    Args:
+        embedding: (N, D) global features, unit length.
+        labels: (N,) product of each photo.
+
+    Returns:
+        (2, N) bool: left out by its row number; by position, as published.
+    """
+    neighbors, _ = retrieval.nearest_neighbors(embedding, 2, gallery=embedding)
+    ways = (metrics.self_by_row(neighbors), metrics.self_by_position(neighbors))
+    return np.stack([metrics.hits(way, labels, labels)[:, 0] for way in ways])
+
+
+def watch_test(
+    epoch: int,
+    model: ImageModel,
+    photos: Sequence[Tensor],
+    labels: np.ndarray,
+    transform: Callable[..., Tensor],
+    keep: Callable[[int, np.ndarray], object],
+) -> dict[str, float]:
+    """Look at the test photos after an epoch, for the comparison with the published choice; it chooses nothing here.
+
+    Args:
+        epoch: that has just ended.
+        model, photos, labels, transform: as for `global_recall`, of the test photos.
+        keep: called with the epoch and its `first_hits`.
+
+    Returns:
+        A column of the training log: `test R@1`.
+    """
+    embedding, _ = extract_features(model, photos, transform)
+    hits = first_hits(embedding, labels)
+    keep(epoch, hits)
+    return {"test R@1": float(hits[0].mean())}

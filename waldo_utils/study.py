@@ -83,7 +83,8 @@ class EvaluationStage:
 
     shortlist: int = 100  # neighbors kept per query
     depth: int = 100  # of which so many are reranked
-    resamples: int = 2000  # of the bootstrap over products
+    resamples: int = 10_000  # of the bootstrap over products
+    watch_test: bool = True  # also log CO's test recall after each epoch, for the published choice; chooses nothing
     ablation_products: int | None = None  # products of the transform grid; None: all
 
 

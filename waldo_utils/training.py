@@ -33,6 +33,7 @@ def train_global(
     validate: Callable[[], float],
     checkpoint: Path,
     families: np.ndarray | None = None,
+    watch: Callable[[int], dict[str, float]] | None = None,
 ) -> pd.DataFrame:
     """Train the image model's backbone and global head with the contrastive loss.
 
@@ -49,9 +50,10 @@ def train_global(
         validate: recall@1 of the model as it is, on products held out from training.
         checkpoint: file that keeps the state after each epoch; training resumes from it.
         families: (N,) optional group of products that should meet in one batch (see `identity_batches`).
+        watch: called after each epoch, gives more columns of the log, which choose nothing.
 
     Returns:
-        One row per epoch: `epoch`, `loss` (mean over steps), `validation R@1`, `seconds`.
+        One row per epoch: `epoch`, `loss` (mean over steps), `validation R@1`, `seconds`, and those of `watch`.
     """
     transform = TrainTransform(settings.size, scale=settings.crop_scale, flip=settings.flip)
 
@@ -85,6 +87,7 @@ def train_global(
         settings.drops,
         validate,
         checkpoint,
+        watch,
     )
 
 
@@ -176,6 +179,7 @@ def _fit(
     drops: tuple[int, ...],
     validate: Callable[[], float],
     checkpoint: Path,
+    watch: Callable[[int], dict[str, float]] | None = None,
 ) -> pd.DataFrame:
     """Run the epochs, validate after each, keep the best weights, save the state to resume from."""
     parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
@@ -195,6 +199,7 @@ def _fit(
         log, best = state["log"], state["best"]
     else:
         log = [{"epoch": 0, "loss": float("nan"), "validation R@1": validate(), "seconds": 0.0}]
+        log[0] |= watch(0) if watch else {}
         best = copy.deepcopy(trained.state_dict())
 
     for epoch in range(len(log), epochs + 1):
@@ -212,6 +217,7 @@ def _fit(
             )
         seconds = time.monotonic() - start
         log.append({"epoch": epoch, "loss": mean, "validation R@1": validate(), "seconds": seconds})
+        log[-1] |= watch(epoch) if watch else {}
         if log[-1]["validation R@1"] >= max(row["validation R@1"] for row in log):
             best = copy.deepcopy(trained.state_dict())
         state = {
