@@ -118,6 +118,14 @@ def test_duplicates_are_found_by_content(tmp_path):
     assert ("d.jpg", "a.jpg") in found.itertuples(index=False, name=None)
 
 
+def test_copies_share_a_number_even_where_the_first_is_in_another_split():
+    manifest = pd.DataFrame({"path": ["train/a", "test/b", "test/c", "test/d"]})
+    twins = pd.DataFrame({"path": ["test/b", "test/d"], "same_as": ["train/a", "train/a"]})
+    groups = manifests.copy_groups(manifest.iloc[1:], twins)
+    assert groups[0] == groups[2] != groups[1]
+    assert len(set(manifests.copy_groups(manifest, twins.head(0)))) == 4
+
+
 def test_hold_out_moves_whole_products_and_families():
     manifest = pd.DataFrame(
         {

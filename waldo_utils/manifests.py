@@ -321,6 +321,16 @@ def duplicates(manifest: pd.DataFrame, root: Path) -> pd.DataFrame:
     return pd.DataFrame({"path": manifest.path[same], "same_as": first[same]}).reset_index(drop=True)
 
 
+def copy_groups(manifest: pd.DataFrame, twins: pd.DataFrame) -> np.ndarray:
+    """Return (N,) numbers, equal for photos of equal bytes.
+
+    Args:
+        manifest: of N photos, whole or a part.
+        twins: what `duplicates` found.
+    """
+    return pd.factorize(manifest.path.replace(dict(zip(twins.path, twins.same_as, strict=True))))[0]
+
+
 # ---------------------------------------------------------------- where data sets are
 
 
