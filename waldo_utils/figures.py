@@ -19,6 +19,7 @@ BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#666666"
 )  # fmt: skip
 RIGHT, WRONG, QUERY = GREEN, VERMILION, "#222222"
+FILLS = ((GREY, ""), (SKY, "//"), (BLUE, ""), (ORANGE, "\\\\"), (PURPLE, ""), (GREEN, "xx"))  # color, hatch
 STYLE = {
     "font.size": 13, "axes.titlesize": 14, "axes.labelsize": 13, "axes.spines.top": False, "axes.spines.right": False,
     "figure.dpi": 80, "legend.frameon": False, "axes.axisbelow": True,
@@ -108,7 +109,7 @@ def before_after_grid(
                 "after\nreranking",
                 ha="right",
                 va="center",
-                fontsize=11,
+                fontsize=14,
                 transform=axes[2 * i + 1][0].transAxes,
             )
             axes[2 * i + 1][0].axis("off")
@@ -131,7 +132,7 @@ def _grid(rows: int, count: int, titles: list[str]) -> tuple[Figure, np.ndarray]
     figure, axes = plt.subplots(
         max(rows, 1),
         count + 1,
-        figsize=(1.35 * (count + 1.2), 1.38 * max(rows, 1)),
+        figsize=(1.5 * (count + 1.2), 1.53 * max(rows, 1)),
         squeeze=False,
         gridspec_kw={"width_ratios": [1.15, *[1] * count]},
     )
@@ -158,9 +159,10 @@ def _fill(
                 transform=ax.transAxes,
                 ha="right",
                 va="bottom",
-                fontsize=8,
+                fontsize=12,
+                fontweight="bold",
                 color="white",
-                bbox={"facecolor": "black", "alpha": 0.6, "pad": 1.5, "linewidth": 0},
+                bbox={"facecolor": "black", "alpha": 0.75, "pad": 2, "linewidth": 0},
             )
 
 
@@ -176,7 +178,7 @@ def _framed(ax: Axes, photo, color: str, mark: str) -> None:
             transform=ax.transAxes,
             ha="left",
             va="top",
-            fontsize=11,
+            fontsize=13,
             fontweight="bold",
             color="white",
             bbox={"facecolor": color, "pad": 2, "linewidth": 0},
@@ -195,105 +197,169 @@ def _show(ax: Axes, photo) -> None:
 
 
 def learning_curves(log: pd.DataFrame) -> Figure:
-    """Draw train loss and validation recall@1 over epochs, one line per seed.
+    """Draw train loss and validation recall@1 over epochs, one line per seed; test recall, which chooses nothing, dashed.
 
     Args:
-        log: columns `epoch`, `loss`, `validation R@1`, `seed`.
+        log: columns `epoch`, `loss`, `validation R@1`, `seed`, and perhaps `test R@1`.
     """
+    watched = "test R@1" in log
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(11, 3.8))
         colors = (BLUE, ORANGE, GREEN, VERMILION, PURPLE)
-        for color, (seed, run) in zip(colors * 9, log.groupby("seed"), strict=False):
-            axes[0].plot(run.epoch, run.loss, "o-", color=color, label=f"seed {seed}")
-            axes[1].plot(run.epoch, 100 * run["validation R@1"], "o-", color=color, label=f"seed {seed}")
+        markers = ("o", "s", "^", "D", "v")
+        for i, (seed, run) in enumerate(log.groupby("seed")):
+            look = {"color": colors[i % 5], "marker": markers[i % 5]}
+            axes[0].plot(run.epoch, run.loss, **look)
+            axes[1].plot(run.epoch, 100 * run["validation R@1"], label=f"seed {seed}", **look)
+            if watched:
+                axes[1].plot(run.epoch, 100 * run["test R@1"], linestyle="--", alpha=0.6, **look)
         axes[0].set(xlabel="epoch", ylabel="train loss")
-        axes[1].set(xlabel="epoch (0: the start)", ylabel="validation R@1 (%)")
+        axes[1].set(xlabel="epoch (0: the start)", ylabel="recall@1 (%)")
+        if watched:
+            axes[1].plot([], [], color=GREY, linestyle="--", label="test: chooses nothing")
+        axes[1].set_title("validation products" + (", and test (dashed)" if watched else ""))
         for ax in axes:
             ax.grid(alpha=0.3)
             ax.xaxis.get_major_locator().set_params(integer=True)
-        axes[1].legend()
+        axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
         figure.tight_layout()
     plt.close(figure)
     return figure
 
 
 def recall_bars(table: pd.DataFrame) -> Figure:
-    """Draw recall@k of each method as bars, with the 95 % interval of recall@1.
+    """Draw recall@k and MAP@R of each method as bars with their 95 % intervals.
 
     Args:
-        table: columns `method`, `R@k`, `R@1 low`, `R@1 high`.
+        table: columns `method`, and `R@k` or `MAP@R`, each with `... low` and `... high`.
     """
-    ks = [column for column in table.columns if column.startswith("R@") and column[2:].isdigit()]
+    names = [c for c in ("R@1", "R@10", "R@100", "MAP@R") if c in table.columns]
     with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(9.5, 4.2))
-        width, colors = 0.8 / len(table), (GREY, SKY, BLUE, ORANGE, PURPLE, GREEN)
+        figure, ax = plt.subplots(figsize=(11, 5))
+        width = 0.84 / len(table)
         for i, (_, row) in enumerate(table.iterrows()):
-            x = np.arange(len(ks)) + (i - (len(table) - 1) / 2) * width
-            bars = ax.bar(x, [100 * row[k] for k in ks], width * 0.94, label=row.method, color=colors[i % 6])
-            error = [[100 * (row["R@1"] - row["R@1 low"])], [100 * (row["R@1 high"] - row["R@1"])]]
-            ax.errorbar(x[:1], [100 * row["R@1"]], yerr=error, color="black", capsize=4)
-            ax.bar_label(bars, fmt="%.1f", fontsize=10, padding=9)
-        ax.set_xticks(np.arange(len(ks)), [f"recall@{k[2:]}" for k in ks])
-        ax.set(ylabel="%", ylim=(0, 112))
+            x = np.arange(len(names)) + (i - (len(table) - 1) / 2) * width
+            color, hatch = FILLS[i % len(FILLS)]
+            values, low, high = (
+                np.array([100 * row[f"{name}{bound}"] for name in names]) for bound in ("", " low", " high")
+            )
+            ax.bar(x, values, width * 0.94, label=row.method, color=color, hatch=hatch, edgecolor="white")
+            ax.errorbar(
+                x,
+                values,
+                yerr=[values - low, high - values],
+                fmt="none",
+                color="black",
+                capsize=4,
+                linewidth=1.5,
+            )
+            for place, value, top in zip(x, values, high, strict=True):
+                ax.annotate(
+                    f"{value:.1f}", (place, top), (0, 4), textcoords="offset points", ha="center",
+                    fontsize=min(13, 70 * width),
+                )  # fmt: skip
+        ax.set_xticks(
+            np.arange(len(names)),
+            [name.replace("R@", "recall@", 1) if name[0] == "R" else name for name in names],
+        )
+        ax.set(ylabel="%", ylim=(0, 108), yticks=range(0, 101, 20))
         ax.grid(axis="y", alpha=0.3)
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=len(table))
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=min(len(table), 3))
         figure.tight_layout()
     plt.close(figure)
     return figure
 
 
 def difference_plot(differences: pd.DataFrame) -> Figure:
-    """Draw paired differences of recall@1 with their 95 % intervals around a zero line.
+    """Draw paired differences with their 95 % intervals around a zero line, one panel per metric.
+
+    Better is a green triangle upward, worse a vermilion one downward, no difference found a gray circle.
 
     Args:
-        differences: columns `method`, `baseline`, `difference`, `low`, `high`.
+        differences: columns `metric`, `method`, `baseline`, `difference`, `low`, `high`, the same pairs for each metric.
     """
+    metrics = list(dict.fromkeys(differences.metric))
     with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(9.5, 0.7 * len(differences) + 1.3))
-        for place, row in enumerate(differences[::-1].itertuples()):
-            color = GREEN if row.low > 0 else VERMILION if row.high < 0 else GREY
-            marker = "^" if row.low > 0 else "v" if row.high < 0 else "o"
-            error = [[100 * (row.difference - row.low)], [100 * (row.high - row.difference)]]
-            ax.errorbar(
-                [100 * row.difference], [place], xerr=error, fmt=marker, color=color, capsize=5, markersize=9
-            )
-        names = [f"{row.method}\nminus {row.baseline}" for row in differences[::-1].itertuples()]
-        ax.set_yticks(range(len(names)), names, fontsize=11)
-        ax.axvline(0, color="black", linewidth=1)
-        ax.set(
-            xlabel="difference of recall@1 (points), 95 % interval over products",
-            ylim=(-0.6, len(names) - 0.4),
+        pairs = differences[differences.metric == metrics[0]][::-1]
+        figure, axes = plt.subplots(
+            1, len(metrics), figsize=(12, 0.75 * len(pairs) + 1.6), sharex=True, sharey=True, squeeze=False
         )
-        ax.grid(axis="x", alpha=0.3)
+        for ax, metric in zip(axes[0], metrics, strict=True):
+            for place, row in enumerate(differences[differences.metric == metric][::-1].itertuples()):
+                color = GREEN if row.low > 0 else VERMILION if row.high < 0 else GREY
+                marker = "^" if row.low > 0 else "v" if row.high < 0 else "o"
+                error = [[100 * (row.difference - row.low)], [100 * (row.high - row.difference)]]
+                ax.errorbar(
+                    [100 * row.difference], [place], xerr=error, fmt=marker, color=color, capsize=6, markersize=11,
+                    linewidth=2,
+                )  # fmt: skip
+            ax.axvline(0, color="black", linewidth=1)
+            ax.set(
+                title=f"difference of {metric}", xlabel="points, 95 % interval", ylim=(-0.6, len(pairs) - 0.4)
+            )
+            ax.grid(axis="x", alpha=0.3)
+        names = [f"{row.method}\nminus {row.baseline}" for row in pairs.itertuples()]
+        axes[0][0].set_yticks(range(len(names)), names)
         figure.tight_layout()
     plt.close(figure)
     return figure
 
 
 def category_bars(table: pd.DataFrame) -> Figure:
-    """Draw recall@1 and category accuracy of each category as horizontal bars.
+    """Draw recall@1 and category accuracy of each category as horizontal bars with their 95 % intervals.
 
     Args:
-        table: columns `category`, `R@1`, `category accuracy`.
+        table: columns `category`, `R@1` and `category accuracy`, the two with `... low` and `... high`.
     """
     table = table.sort_values("R@1")
+    drawn = (
+        ("category accuracy", 0.2, SKY, "//", "category of the nearest neighbor"),
+        ("R@1", -0.2, BLUE, "", "product of the nearest neighbor (R@1)"),
+    )
     with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(9, 0.36 * len(table) + 1.6))
+        figure, ax = plt.subplots(figsize=(10, 0.45 * len(table) + 1.7))
         places = np.arange(len(table))
-        ax.barh(
-            places + 0.2,
-            100 * table["category accuracy"],
-            0.4,
-            color=SKY,
-            label="category of the nearest neighbor",
+        for name, shift, color, hatch, label in drawn:
+            values, low, high = (100 * table[f"{name}{bound}"].to_numpy() for bound in ("", " low", " high"))
+            ax.barh(places + shift, values, 0.4, color=color, hatch=hatch, edgecolor="white", label=label)
+            ax.errorbar(
+                values,
+                places + shift,
+                xerr=[values - low, high - values],
+                fmt="none",
+                color="black",
+                capsize=3,
+            )
+        ax.set_yticks(places, table.category)
+        ax.set(
+            xlabel="% of queries, 95 % interval over products", xlim=(0, 102), ylim=(-0.6, len(table) - 0.4)
         )
-        ax.barh(
-            places - 0.2, 100 * table["R@1"], 0.4, color=BLUE, label="product of the nearest neighbor (R@1)"
-        )
-        ax.set_yticks(places, table.category, fontsize=11)
-        ax.set(xlabel="% of queries", xlim=(0, 100), ylim=(-0.6, len(table) - 0.4))
         ax.grid(axis="x", alpha=0.3)
-        ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2, fontsize=11)
+        ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2)
+        figure.tight_layout()
+    plt.close(figure)
+    return figure
+
+
+def score_histograms(panels: dict[str, tuple[np.ndarray, np.ndarray, float]]) -> Figure:
+    """Draw the first answer's scores, for queries whose product is in the gallery and for others, one panel per method.
+
+    Args:
+        panels: method -> scores (Q,) with the product present, scores (Q,) with it absent, threshold of acceptance.
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(panels), figsize=(5.8 * len(panels), 4.4), squeeze=False)
+        for ax, (method, (present, absent, threshold)) in zip(axes[0], panels.items(), strict=True):
+            edges = np.histogram_bin_edges(np.concatenate([present, absent]), bins=30)
+            ax.hist(absent, edges, color=ORANGE, alpha=0.55, label="product absent")
+            ax.hist(
+                present, edges, histtype="step", color=BLUE, linewidth=2.5, label="product in the gallery"
+            )
+            ax.axvline(threshold, color="black", linestyle="--", label="threshold (validation)")
+            ax.set(title=method, xlabel="score of the first answer", ylabel="queries")
+            ax.grid(axis="y", alpha=0.3)
+        handles, names = axes[0][0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="lower center", ncols=3, bbox_to_anchor=(0.5, -0.08))
         figure.tight_layout()
     plt.close(figure)
     return figure
