@@ -31,20 +31,45 @@ def main_table() -> str:
         for name, table in tables.items()
         if table is not None
     ]
-    return "\n".join(rows) + "\n\n" + " ".join(notes) + " R@1 with its 95 % interval over products."
+    return (
+        "\n".join(rows)
+        + "\n\n"
+        + " ".join(notes)
+        + ' R@1 with its 95 % interval over products; protocol "clean": validation products choose the epoch, the query is left out by its row number.'
+    )
 
 
 def other_tables(name: str) -> str:
-    """Return the rerankings and the paired differences of one profile."""
-    rerankings, differences = _table(name, "rerankings"), _table(name, "differences")
-    if rerankings is None or differences is None:
+    """Return the rerankings, the paired differences, the two protocols and the unknown products of one profile."""
+    rerankings, differences, selection, openset = (
+        _table(name, table) for table in ("rerankings", "differences", "selection", "openset")
+    )
+    if any(table is None for table in (rerankings, differences, selection, openset)):
         return "not run"
-    rows = ["| Order of the same shortlist | R@1 / R@10 / R@100 |", "|---|---|"]
-    rows += [f"| {row.method} | {_with_interval(row)} |" for _, row in rerankings.iterrows()]
-    rows += ["", "| Paired difference of R@1 | points, 95 % interval |", "|---|---|"]
-    for row in differences.itertuples():
-        interval = f"{100 * row.difference:+.2f} ({100 * row.low:+.2f} to {100 * row.high:+.2f})"
-        rows.append(f"| {row.method} minus {row.baseline} | {interval} |")
+    rows = ["| Order of the same shortlist | R@1 / R@10 / R@100 | MAP@R | mAP@100 |", "|---|---|---|---|"]
+    for _, row in rerankings.iterrows():
+        precision = " | ".join(_bounded(row, key) for key in ("MAP@R", "mAP@100"))
+        rows.append(f"| {row.method} | {_with_interval(row)} | {precision} |")
+    compared = list(dict.fromkeys(differences.metric))
+    rows += ["", "| Paired difference, points (95 % interval) | " + " | ".join(compared) + " |"]
+    rows.append("|---" * (1 + len(compared)) + "|")
+    for (method, baseline), pair in differences.groupby(["method", "baseline"], sort=False):
+        cells = [_difference(row) for row in pair.itertuples()]
+        rows.append(f"| {method} minus {baseline} | " + " | ".join(cells) + " |")
+    rows += ["", '| CO by protocol | epoch chosen on | query left out by | R@1 | minus "clean", points |']
+    rows.append("|---|---|---|---|---|")
+    for _, row in selection.iterrows():
+        cells = (row.protocol, row["epoch chosen on"], row["query left out by"], _bounded(row, "R@1"))
+        difference = "" if row.protocol == "clean" else _difference(row)
+        rows.append("| " + " | ".join((*cells, difference)) + " |")
+    rows += [
+        "",
+        "| Is the product in the gallery? | AUROC | true accept | false accept |",
+        "|---|---|---|---|",
+    ]
+    for _, row in openset.iterrows():
+        cells = (_bounded(row, key) for key in ("AUROC", "true accept", "false accept"))
+        rows.append(f"| {row.method} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 
@@ -86,4 +111,18 @@ def _recalls(row: pd.Series) -> str:
 
 def _with_interval(row: pd.Series) -> str:
     others = " / ".join(f"{100 * row[f'R@{k}']:.1f}" for k in (10, 100) if f"R@{k}" in row)
-    return f"**{100 * row['R@1']:.1f}** ({100 * row['R@1 low']:.1f}–{100 * row['R@1 high']:.1f}) / {others}"
+    return f"{_bounded(row, 'R@1', bold=True)} / {others}"
+
+
+def _bounded(row: pd.Series, key: str, bold: bool = False) -> str:
+    """Return "54.1 (50.9–57.3)", or "not run" where the table lacks the figure."""
+    if key not in row or pd.isna(row[key]):
+        return "not run"
+    value = f"{100 * row[key]:.1f}"
+    return (
+        f"{f'**{value}**' if bold else value} ({100 * row[f'{key} low']:.1f}–{100 * row[f'{key} high']:.1f})"
+    )
+
+
+def _difference(row) -> str:
+    return f"{100 * row.difference:+.2f} ({100 * row.low:+.2f} to {100 * row.high:+.2f})"
