@@ -24,8 +24,12 @@ def test_the_main_table_has_the_reported_rows_and_one_recall_at_100():
     assert (main["R@1"] <= main["R@10"]).all()
     assert (main["R@10"] <= main["R@100"]).all()
     assert main.queries.tolist() == [240] * 3
-    assert (main["R@1 low"] < main["R@1"]).all()
-    assert (main["R@1"] < main["R@1 high"]).all()
+    for name in ("R@1", "R@10", "R@100", "MAP@R", "mAP@100"):
+        assert (main[f"{name} low"] <= main[name]).all()
+        assert (main[name] <= main[f"{name} high"]).all()
+    assert (main["R@1 low"] < main["R@1 high"]).all()
+    assert (main["MAP@R"] < main["mAP@100"]).all()
+    assert main["left out"].tolist() == [0] * 3
 
 
 def test_co_is_far_above_chance_and_local_matching_too():
@@ -33,6 +37,51 @@ def test_co_is_far_above_chance_and_local_matching_too():
     chance = 4 / 239
     assert table.loc["CO", "R@1"] > 10 * chance
     assert table.loc["CO + local matching", "R@1"] > 10 * chance
+
+
+def test_the_clean_row_is_the_main_row_and_the_published_choice_is_never_below_it():
+    selection, co = load_table(STUDY, "selection"), load_table(STUDY, "global").iloc[0]
+    assert selection.protocol.tolist() == ["clean", "between", "between", "between", "as published"]
+    assert selection["R@1"].tolist()[0] == pytest.approx(co["R@1"])
+    on_test = selection[selection["epoch chosen on"] == "test photos"].set_index("query left out by")
+    assert on_test.loc["row number", "R@1"] >= selection["R@1"][0]
+    assert on_test.loc["position", "R@1"] >= selection["R@1"][2]
+
+
+def test_differences_have_both_metrics_and_rendered_photos_no_duplicates():
+    differences = load_table(STUDY, "differences")
+    assert differences.metric.tolist() == ["R@1"] * 5 + ["MAP@R"] * 5
+    main = load_table(STUDY, "main").set_index("method")
+    gain = main["MAP@R"]["CO + RRT (frozen)"] - main["MAP@R"]["CO"]
+    assert differences.difference[5] == pytest.approx(gain)
+    duplicates = load_table(STUDY, "duplicates")
+    assert (duplicates.copies == 0).all()
+    assert duplicates["R@1"].tolist() == duplicates["R@1 without copies"].tolist()
+
+
+def test_query_gallery_and_unknown_products():
+    table = load_table(STUDY, "query_gallery")
+    assert table.queries.tolist() == [48, 48]
+    assert table.gallery.nunique() == 1
+    openset = load_table(STUDY, "openset")
+    assert openset.method.tolist() == table.method.tolist()
+    assert (openset["accepted and right"] <= openset["true accept"]).all()
+    assert (openset.AUROC > 0.5).all()
+    assert openset["accepted and right"].le(table["R@1"]).all()
+
+
+def test_categories_have_intervals_and_transfer_names_its_gallery():
+    categories = load_table(STUDY, "categories").set_index(["method", "category"])
+    macro = categories.loc[("CO", "macro mean"), "R@1"]
+    assert macro == pytest.approx(load_table(STUDY, "global")["R@1"][0])  # categories of equal size
+    assert (categories["R@1"] <= categories["category accuracy"]).all()
+    assert (categories["R@1 low"] <= categories["R@1 high"]).all()
+    transfer = load_table(STUDY, "transfer")
+    assert transfer.gallery.unique().tolist() == ["test among test", "test in train"]
+    tables = results_folder(STUDY) / "tables"
+    named = ("main", "rerankings", "global", "differences", "selection", "duplicates", "transfer", "categories",
+             "query_gallery", "openset")  # fmt: skip
+    assert all("protocol" in pd.read_csv(tables / f"{name}.csv") for name in named)
 
 
 def test_transforms_move_the_stage_that_saw_them_only():
@@ -56,6 +105,10 @@ def test_every_notebook_left_tables_figures_and_its_executed_copy():
         "main",
         "rerankings",
         "differences",
+        "selection",
+        "duplicates",
+        "query_gallery",
+        "openset",
         "transforms",
         "transfer",
         "categories",
@@ -69,6 +122,7 @@ def test_every_notebook_left_tables_figures_and_its_executed_copy():
         "before_after",
         "transforms_heatmap",
         "categories",
+        "openset",
     ):
         assert (folder / "figures" / f"{figure}.png").stat().st_size > 5000
     assert (folder / "report.html").stat().st_size < 4_000_000
