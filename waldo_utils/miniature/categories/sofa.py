@@ -25,7 +25,7 @@ def build(draws: Draws) -> Model:
     bench = draws.chance("part.bench", 0.25)
     middles = [0.0] if bench else [(i - (seats - 1) / 2) * cushion for i in range(seats)]
     for x in middles:
-        one = rounded_box((width if bench else cushion - 0.06, 0.9, depth * 0.82), 0.3, 3, puff, 5)
+        one = rounded_box((width if bench else cushion - 0.06, 0.9, depth * 0.82), 0.3, 2, puff, 4)
         model.add(cloth, move(one, (x, seat - 0.2, depth * 0.07)))
     _add_back(model, draws, cloth, seats, cushion, depth, seat, back, feet, puff)
     outside = _add_arms(model, draws, cloth, width, depth, seat, feet)
@@ -55,7 +55,7 @@ def _add_back(model, draws, cloth, seats, cushion, depth, seat, back, feet, puff
         model.add(cloth, move(hump, (0, seat + back * 0.6, 0.2 - depth / 2), (-8, 0, 0)))
     elif kind == "cushions":
         for i in range(seats):
-            one = rounded_box((cushion - 0.06, back * 0.95, 1.0), 0.38, 3, puff, 5)
+            one = rounded_box((cushion - 0.06, back * 0.95, 1.0), 0.38, 2, puff, 4)
             model.add(
                 cloth,
                 move(
@@ -112,4 +112,4 @@ def _add_pillows(model, draws, width, depth, seat) -> None:
             cover.stick(decal(draws, f"{name}.decal", np.full(3, 0.4)), 0, 0, 1.1)
         place = (draws.uniform(f"{name}.x", -0.45, 0.45) * width, seat + 1.0, 1.9 - depth / 2)
         turn = (-25, draws.uniform(f"{name}.turn", -20, 20), draws.uniform(f"{name}.roll", -15, 15))
-        model.add(cover, move(rounded_box((1.7, 1.7, 0.35), 0.17, 2, 0.3, 5), place, turn))
+        model.add(cover, move(rounded_box((1.7, 1.7, 0.35), 0.17, 1, 0.3, 5), place, turn))
