@@ -42,7 +42,7 @@ def build(draws: Draws) -> Model:
         draws.integer("part.columns", 1, 3 if width > 5.5 else 2),
         draws.integer("part.rows", 2, 6),
     )
-    layout = draws.choice("part.layout", "doors doors drawers drawers mixed mixed grid shelves glass")
+    layout = draws.choice("kind.layout", "doors doors drawers drawers mixed mixed grid shelves glass")
     for cell in _cells(draws, layout, columns, rows):
         _add_cell(model, draws, cell, layout, body, front, hardware, width, height, depth, foot)
     return model

@@ -27,7 +27,7 @@ def build(draws: Draws) -> Model:
     width, depth = draws.uniform("shape.width", 4, 5.2), draws.uniform("shape.depth", 3.8, 4.8)
     height, thickness = draws.uniform("shape.height", 4.1, 4.9), draws.uniform("shape.thickness", 0.16, 0.3)
     frame = _frame_material(draws)
-    soft = draws.chance("part.soft", 0.55)
+    soft = draws.chance("kind.soft", 0.55)
     cover = fabric(draws, "color.seat") if soft else _hard_cover(draws, frame, width)
     seat = draws.uniform("shape.seat", 0.5, 1.0) if soft else draws.uniform("shape.seat", 0.2, 0.4)
     cushion = rounded_box(

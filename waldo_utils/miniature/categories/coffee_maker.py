@@ -16,7 +16,7 @@ GLASS = np.array([0.2, 0.13, 0.09])
 def build(draws: Draws) -> Model:
     """Build a coffee maker; lengths in units of about 5 cm."""
     model = Model()
-    kind = draws.choice("part.kind", "drip drip drip espresso espresso pod moka press")
+    kind = draws.choice("kind.kind", "drip drip drip espresso espresso pod moka press")
     body, ground = body_material(draws, PLASTIC)
     trim = plain(color(draws, "color.trim", "black black silver charcoal white red"), 0.05, 50)
     motif = decal(

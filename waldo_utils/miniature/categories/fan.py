@@ -23,7 +23,7 @@ from waldo_utils.miniature.textures import PLASTIC, color, decal
 def build(draws: Draws) -> Model:
     """Build a fan that faces +z; lengths in units of about 5 cm."""
     model = Model()
-    kind = draws.choice("part.kind", "desk desk desk pedestal pedestal box")
+    kind = draws.choice("kind.kind", "desk desk desk pedestal pedestal box")
     body = plain(
         color(draws, "color.body", f"{PLASTIC} cream mint teal"),
         0.05,

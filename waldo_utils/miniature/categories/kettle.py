@@ -13,7 +13,7 @@ from waldo_utils.miniature.textures import CERAMIC, color, decal
 def build(draws: Draws) -> Model:
     """Build a kettle, its spout to the left; lengths in units of about 3 cm."""
     model = Model()
-    kind = draws.choice("part.kind", "electric electric electric stove stove gooseneck")
+    kind = draws.choice("kind.kind", "electric electric electric stove stove gooseneck")
     body, ground = body_material(draws, CERAMIC)
     trim = plain(color(draws, "color.trim", "black black charcoal brown red white tan"), 0.05, 40)
     radius, height = draws.uniform("shape.radius", 2.6, 3.4), draws.uniform("shape.height", 3.2, 4.6)
@@ -54,7 +54,7 @@ def _outline(draws: Draws, kind: str, radius: float, height: float) -> np.ndarra
 
 def _decorate(draws: Draws, body, ground, outline) -> None:
     """Put motifs on the front and the back, or all round."""
-    kind = draws.choice("decor.layout", "none none motif motif band")
+    kind = draws.choice("decor.layout", "none motif motif motif band")
     if kind == "none":
         return
     around, height = 2 * np.pi * outline[:, 0].max(), outline[-1, 1]

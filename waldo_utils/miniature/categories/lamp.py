@@ -36,7 +36,7 @@ def turned(draws: Draws, height: float, radius: float, name: str = "shape.turned
 def build(draws: Draws) -> Model:
     """Build a lamp; lengths in units of about 5 cm."""
     model = Model()
-    kind = draws.choice("part.kind", "table table table table tripod floor desk")
+    kind = draws.choice("kind.kind", "table table table table tripod floor desk")
     accent = metal(draws, "color.accent")
     if kind == "desk":
         _add_desk_lamp(model, draws, accent)

@@ -21,7 +21,7 @@ def build(draws: Draws) -> Model:
     trim = plain(color(draws, "color.trim", FABRIC), 0.02, 10) if draws.chance("color.two", 0.5) else cloth
     _print(draws, cloth, width, height)
     sleeve, spread = (
-        draws.choice("part.sleeve", (0.0, 1.6, 1.6, 1.6, 4.2)),
+        draws.choice("kind.sleeve", (0.0, 1.6, 1.6, 1.6, 4.2)),
         draws.uniform("shape.spread", 0.5, 0.85),
     )
     model.add(cloth, _torso(width, height, depth, sleeve == 0))
@@ -47,7 +47,8 @@ def _torso(width: float, height: float, depth: float, sleeveless: bool) -> Mesh:
     out = abs(x) / (width / 2)
     slope = height - 1.1 * np.clip((abs(x) - 1.0) / (width / 2 - 1.0), 0, 1) - 0.25 * (abs(x) < 0.95)
     if sleeveless:
-        slope = np.where(out > 0.8, slope - 1.6 * (out - 0.8) / 0.2, slope)
+        armhole = np.clip((abs(x) - 1.6) / (width / 2 - 1.6), 0, 1) ** 0.6
+        slope = height - 2.2 * armhole - 0.9 * (abs(x) < 0.95)
     thick = depth * np.sqrt(np.clip(1 - out**3, 0.02, 1))
     return slab(x, 0.12 * out**2, slope, thick)
 

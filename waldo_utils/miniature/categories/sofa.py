@@ -12,7 +12,7 @@ from waldo_utils.miniature.textures import CERAMIC, FABRIC, PRINT, color, decal,
 def build(draws: Draws) -> Model:
     """Build a sofa of one to three seats; lengths in decimeters, two to a unit."""
     model = Model()
-    seats = draws.integer("part.seats", 1, 3)
+    seats = draws.integer("kind.seats", 1, 3)
     cushion, depth = draws.uniform("shape.cushion", 3.4, 4.4), draws.uniform("shape.depth", 4.2, 5.2)
     seat, back = draws.uniform("shape.seat", 2.0, 2.8), draws.uniform("shape.back", 2.4, 4.0)
     feet, puff = draws.uniform("shape.feet", 0.25, 1.0), draws.uniform("shape.puff", 0.1, 0.35)

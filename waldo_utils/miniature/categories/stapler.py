@@ -12,7 +12,7 @@ from waldo_utils.miniature.textures import CERAMIC, PLASTIC, PRINT, color, decal
 def build(draws: Draws) -> Model:
     """Build a stapler lying along x; lengths in centimeters."""
     model = Model()
-    kind = draws.choice("part.kind", "desk desk desk mini heavy")
+    kind = draws.choice("kind.kind", "desk desk desk mini heavy")
     length = draws.uniform("shape.length", 9, 13) * (0.6 if kind == "mini" else 1)
     width, arm_height = draws.uniform("shape.width", 1.6, 2.6), draws.uniform("shape.arm_height", 0.9, 1.6)
     ground, gloss = color(draws, "color.body", PLASTIC), draws.choice("color.gloss", (15, 60, 90))

@@ -30,7 +30,7 @@ def build(draws: Draws) -> Model:
     height = draws.choice("shape.kind", (3.5, 5, 7)) * draws.uniform("shape.height", 0.85, 1.15)
     thickness = draws.uniform("shape.thickness", 0.15, 0.5)
     surface, frame = _top_material(draws, depth), _frame_material(draws)
-    shape = draws.choice("part.shape", "rect rect rect round oval rounded")
+    shape = draws.choice("kind.shape", "rect rect rect round oval rounded")
     top, width = _top(draws, shape, width, depth, thickness)
     model.add(surface, move(top, (0, height - thickness / 2, 0)))
     square = shape in ("rect", "rounded")

@@ -13,7 +13,7 @@ from waldo_utils.miniature.textures import PLASTIC, color, decal, tile
 def build(draws: Draws) -> Model:
     """Build a toaster; lengths in units of about 5 cm."""
     model = Model()
-    kind = draws.choice("part.kind", "two two two long four oven")
+    kind = draws.choice("kind.kind", "two two two long four oven")
     body, ground = body_material(draws, f"{PLASTIC} cream mint sky")
     trim = plain(color(draws, "color.trim", "black black silver charcoal cream"), 0.05, 40)
     width, height = draws.uniform("shape.width", 5.5, 7.5), draws.uniform("shape.height", 3.8, 5)
