@@ -88,7 +88,10 @@ def test_a_set_of_another_renderer_is_rendered_anew_and_nothing_else_touched(tmp
     (root / "notes.txt").write_text("mine")
     render_sop(root, **drawn, categories=("mug",), processes=1)
     line = capsys.readouterr().out
-    assert line == f"{root} was rendered by version {version.get('renderer', 1)} of the renderer: rendering it anew by {RENDERER}\n"
+    assert (
+        line
+        == f"{root} was rendered by version {version.get('renderer', 1)} of the renderer: rendering it anew by {RENDERER}\n"
+    )
     assert photo.read_bytes() == right
     assert json.loads(record.read_text()) == written | {"renderer": RENDERER}
     assert (photo.parent / "mine.JPG").read_text() == (root / "notes.txt").read_text() == "mine"

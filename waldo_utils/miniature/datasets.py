@@ -208,7 +208,9 @@ def _render(
                 f"{root} holds rendered photos of other settings: delete the folder, or choose another"
             )
         if version != RENDERER:
-            print(f"{root} was rendered by version {version} of the renderer: rendering it anew by {RENDERER}")
+            print(
+                f"{root} was rendered by version {version} of the renderer: rendering it anew by {RENDERER}"
+            )
             _clear(root, jobs, files)
         elif all((root / name).exists() for name in files):
             return root

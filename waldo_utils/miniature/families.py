@@ -6,7 +6,15 @@ from waldo_utils.miniature.categories import CATEGORIES
 from waldo_utils.miniature.draws import Draws
 from waldo_utils.miniature.objects import Model, apart, look
 
-VARIATIONS = (("decor",), ("decor",), ("decor",), ("part",), ("part",), ("color",), ("decor", "part"))  # never "kind"
+VARIATIONS = (
+    ("decor",),
+    ("decor",),
+    ("decor",),
+    ("part",),
+    ("part",),
+    ("color",),
+    ("decor", "part"),
+)  # never "kind"
 APART = 0.025  # least mean color difference of two look-alikes in each of the plain views
 ATTEMPTS = 40
 

@@ -180,7 +180,10 @@ def _handle(kind: str, drawer: bool, place: tuple, wide: float, tall: float) -> 
         out = np.array([0, 0, 0.16])
         return [
             rod(ends[0] + out, ends[1] + out, 0.08),
-            *(rod(end * 0.9 + np.array(place) * 0.1, end * 0.9 + np.array(place) * 0.1 + out, 0.06, sides=5) for end in ends),
+            *(
+                rod(end * 0.9 + np.array(place) * 0.1, end * 0.9 + np.array(place) * 0.1 + out, 0.06, sides=5)
+                for end in ends
+            ),
         ]
     if kind == "cup":
         return [move(rounded_box((min(0.9, wide * 0.6), min(0.35, tall * 0.6), 0.3), 0.14, 2), place)]

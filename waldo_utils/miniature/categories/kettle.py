@@ -39,7 +39,12 @@ def _outline(draws: Draws, kind: str, radius: float, height: float) -> np.ndarra
         side = curve([(radius, 0.5), (radius * middle, 0.5 + height * 0.4), (radius * top, height + 0.5)], 12)
         return np.concatenate([[(0, 0.5)], side])
     if kind == "gooseneck":
-        side = [(radius, 0), (radius * 1.02, 0.25), (radius * 0.6, height * 0.8), (radius * 0.62, height * 0.9)]
+        side = [
+            (radius, 0),
+            (radius * 1.02, 0.25),
+            (radius * 0.6, height * 0.8),
+            (radius * 0.62, height * 0.9),
+        ]
         return np.array([(0, 0), *side])
     t = np.linspace(0, 1, 14)
     shapes = {
@@ -98,7 +103,9 @@ def _add_electric(model, draws, trim, outline) -> None:
     if draws.chance("part.window", 0.6):
         glass, level = plain(np.array([0.35, 0.5, 0.6]), 0.12, 90), top * 0.5
         pane = rounded_box((0.5, top * 0.4, 0.3), 0.05, 1)
-        turn = draws.choice("part.window_side", (-1, 1)) * draws.uniform("shape.window", 54, 68)  # beside the motif
+        turn = draws.choice("part.window_side", (-1, 1)) * draws.uniform(
+            "shape.window", 54, 68
+        )  # beside the motif
         out = _edge(outline, level)
         model.add(
             glass,

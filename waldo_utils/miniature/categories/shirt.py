@@ -32,7 +32,9 @@ def build(draws: Draws) -> Model:
             path = curve([shoulder, shoulder + reach * 0.5 + [side * 0.1, 0.1, 0], shoulder + reach], 10)
             model.add(
                 trim if draws.chance("color.sleeves", 0.4) else cloth,
-                sweep(path, np.linspace(0.95, 0.62 if sleeve > 2 else 0.8, 10), 14, depth * 0.45, up=(0, 1, 0)),
+                sweep(
+                    path, np.linspace(0.95, 0.62 if sleeve > 2 else 0.8, 10), 14, depth * 0.45, up=(0, 1, 0)
+                ),
             )
             if draws.chance("part.cuffs"):
                 ends = sweep(path[-2:], 0.68 if sleeve > 2 else 0.86, 14, depth * 0.5, up=(0, 1, 0))

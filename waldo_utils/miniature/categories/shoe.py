@@ -98,6 +98,10 @@ def _add_laces(model, draws, x, top, length, width) -> None:
         place = length * (0.02 + 0.055 * i)
         level = np.interp(place, x, top)
         side = np.array([0, -0.25, width * 0.2])
-        path = [(place, level, 0) + side * (1, 1, -1), (place + 0.25, level + 0.1, 0), (place + 0.5, level, 0) + side]
+        path = [
+            (place, level, 0) + side * (1, 1, -1),
+            (place + 0.25, level + 0.1, 0),
+            (place + 0.5, level, 0) + side,
+        ]
         rows.append(sweep(path, 0.25, 6))
     model.add(lace, join(*rows))

@@ -19,7 +19,9 @@ def build(draws: Draws) -> Model:
     width, height = draws.uniform("shape.width", 5.5, 7.5), draws.uniform("shape.height", 3.8, 5)
     depth = draws.uniform("shape.depth", 3, 4) * {"four": 1.5, "long": 0.75}.get(kind, 1)
     rounding = draws.uniform("shape.rounding", 0.25, 1.4)
-    motif = decal(draws, "decor.motif", ground, draws.choice("decor.motif_kind", "text logo badge art face scene"))
+    motif = decal(
+        draws, "decor.motif", ground, draws.choice("decor.motif_kind", "text logo badge art face scene")
+    )
     if kind == "oven":
         _add_oven(model, draws, body, trim, motif, width, height, depth, rounding)
         return model
