@@ -1,13 +1,16 @@
 """Rendered data sets have the real ones' form, and do not depend on how they were made."""
 
+import json
 import re
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
 from PIL import Image
 
 from waldo_utils import manifests
-from waldo_utils.miniature.datasets import render_products10k, render_sop
+from waldo_utils.miniature.datasets import RENDERER, render_products10k, render_sop
 
 SMALL = {"seed": 1, "families": 2, "family_size": 2, "photos": 3, "size": 48, "difficulty": 0.5}
 CATEGORIES = ("mug", "table")
@@ -68,6 +71,49 @@ def test_an_interrupted_set_is_finished_and_a_whole_one_left_alone(sop):
 def test_a_folder_of_other_settings_is_refused(sop):
     with pytest.raises(FileExistsError, match="other settings: delete the folder"):
         render_sop(sop, **(SMALL | {"seed": 2}), categories=CATEGORIES)
+
+
+@pytest.mark.parametrize("version", [{}, {"renderer": RENDERER - 1}, {"renderer": RENDERER + 1}])
+def test_a_set_of_another_renderer_is_rendered_anew_and_nothing_else_touched(tmp_path, capsys, version):
+    drawn = SMALL | {"photos": 2, "size": 32}
+    root = render_sop(tmp_path, **drawn, categories=("mug",), processes=1)
+    record = root / "settings.json"
+    written = json.loads(record.read_text())
+    assert written.pop("renderer") == RENDERER
+    record.write_text(json.dumps(written | version))
+    photo = next(root.glob("*_final/*.JPG"))
+    right = photo.read_bytes()
+    photo.write_bytes(b"pixels of another version")
+    (photo.parent / "mine.JPG").write_text("mine")
+    (root / "notes.txt").write_text("mine")
+    render_sop(root, **drawn, categories=("mug",), processes=1)
+    line = capsys.readouterr().out
+    assert (
+        line
+        == f"{root} was rendered by version {version.get('renderer', 1)} of the renderer: rendering it anew by {RENDERER}\n"
+    )
+    assert photo.read_bytes() == right
+    assert json.loads(record.read_text()) == written | {"renderer": RENDERER}
+    assert (photo.parent / "mine.JPG").read_text() == (root / "notes.txt").read_text() == "mine"
+
+
+def test_a_set_of_another_renderer_and_other_settings_is_refused(tmp_path):
+    (tmp_path / "settings.json").write_text(json.dumps({"seed": 5, "renderer": RENDERER - 1}))
+    with pytest.raises(FileExistsError, match="other settings: delete the folder"):
+        render_sop(tmp_path, **SMALL, categories=CATEGORIES, processes=1)
+
+
+def test_a_script_without_a_main_guard_ends_with_the_remedy(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from waldo_utils.miniature.datasets import render_sop\n"
+        f"render_sop(Path({str(tmp_path / 'set')!r}), **{SMALL}, categories=('mug',), processes=2)\n"
+    )
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("RuntimeError: a rendering process ended before its time")
+    assert "if __name__ == '__main__':" in ended.stderr.splitlines()[-1]
 
 
 def test_a_data_set_that_was_not_rendered_is_left_as_it_is(tmp_path):

@@ -247,3 +247,25 @@ def test_unknown_patterns_are_refused_and_motifs_are_rgba():
     motif = decal(Draws("1"), "motif", np.ones(3))
     assert motif.shape == (192, 192, 4)
     assert 0 < motif[..., 3].mean() <= 1
+
+
+@pytest.mark.parametrize("height", [0.1, 0.3, 1.0])
+def test_a_slope_in_the_light_does_not_shade_itself(height):
+    """A box under light from the side, at angles where its faces slant: the lit faces hold no shadow."""
+    model = Model()
+    model.add(plain(np.full(3, 0.5)), rounded_box((2, 2, 2), 0.05))
+    world = arrange(model.pack(), Draws("slope"), 0.0)
+    direction = np.array([0.3, height, 1.0])
+    direction /= np.linalg.norm(direction)
+    light = Light(direction.astype(np.float32), np.ones(3, np.float32), np.full(3, 0.3, np.float32), 5.0)
+    lighting = Lighting(world, light, 96)
+    rng = np.random.default_rng(0)
+    corners = world.faces[rng.integers(0, len(world.faces), 4000)]
+    weights = rng.dirichlet((1, 1, 1), 4000)[..., None]
+    points, normals = (
+        (values[corners] * weights).sum(axis=1).T for values in (world.vertices, world.normals)
+    )
+    lit = direction @ normals > 0.25
+    points, normals = points[:, lit].astype(np.float32), normals[:, lit].astype(np.float32)
+    x = np.arange(lit.sum())
+    assert lighting.shadow_on(points, normals, x, x).mean() < 0.02

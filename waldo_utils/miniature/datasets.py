@@ -3,6 +3,8 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -13,6 +15,7 @@ from waldo_utils.miniature.categories import SOP_CATEGORIES, TRANSFER_CATEGORIES
 from waldo_utils.miniature.draws import Draws
 
 SETTINGS = "settings.json"
+RENDERER = 2  # version of the renderer: raise it whenever the same draws make other pixels
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def render_sop(
     Writes `Ebay_train.txt`, `Ebay_test.txt` and `Ebay_info.txt` (space-separated: image_id, class_id,
     super_class_id, path) and one folder `<category>_final` of JPEGs per category. Families are split, so
     look-alikes never stand on both sides. A folder that is complete is left alone; one that was interrupted is
-    finished.
+    finished; one of these settings by another version of the renderer is rendered anew.
 
     Args:
         root: the folder to write.
@@ -65,6 +68,7 @@ def render_sop(
     Raises:
         ValueError: a setting makes no sense.
         FileExistsError: the folder holds a set of other settings, or one that was not rendered.
+        RuntimeError: a rendering process ended before its time.
     """
     settings = {
         "seed": seed,
@@ -197,17 +201,24 @@ def _render(
     """Render all jobs into `root`, then write the list files; do nothing if that has been done."""
     record = root / SETTINGS
     if record.exists():
-        if json.loads(record.read_text()) != settings:
+        written = json.loads(record.read_text())
+        version = written.pop("renderer", 1)
+        if written != settings:
             raise FileExistsError(
                 f"{root} holds rendered photos of other settings: delete the folder, or choose another"
             )
-        if all((root / name).exists() for name in files):
+        if version != RENDERER:
+            print(
+                f"{root} was rendered by version {version} of the renderer: rendering it anew by {RENDERER}"
+            )
+            _clear(root, jobs, files)
+        elif all((root / name).exists() for name in files):
             return root
     elif any((root / name).exists() for name in files):
         raise FileExistsError(f"{root} holds a data set that was not rendered here: choose another folder")
     for folder in {(root / name).parent for job in jobs for names in job.photos for name in names}:
         folder.mkdir(parents=True, exist_ok=True)
-    _write(record, json.dumps(settings, indent=2).encode())
+    _write(record, json.dumps(settings | {"renderer": RENDERER}, indent=2).encode())
     total = sum(len(names) for job in jobs for names in job.photos)
     with tqdm(total=total, desc=title, unit="photo") as bar:
         for count in _map(render_family, jobs, processes or os.cpu_count() or 1):
@@ -215,6 +226,13 @@ def _render(
     for name, text in files.items():
         _write(root / name, text.encode())
     return root
+
+
+def _clear(root: Path, jobs: list[Job], files: dict[str, str]) -> None:
+    """Delete what rendering wrote and nothing else, the lists first: an interrupted set never looks complete."""
+    photos = [name for job in jobs for names in job.photos for name in names]
+    for name in [*files, *photos]:
+        (root / name).unlink(missing_ok=True)
 
 
 def _map(function: Callable[[Job], int], jobs: list[Job], processes: int):
@@ -225,8 +243,17 @@ def _map(function: Callable[[Job], int], jobs: list[Job], processes: int):
     before = os.environ.get("OPENBLAS_NUM_THREADS")
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # inherited: the processes fill the cores already
     try:
-        with get_context("spawn").Pool(processes) as pool:
-            yield from pool.imap(function, jobs)
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            try:
+                yield from pool.map(function, jobs)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "a rendering process ended before its time: call this under `if __name__ == '__main__':`, "
+            "or with processes=1"
+        ) from error
     finally:
         if before is None:
             del os.environ["OPENBLAS_NUM_THREADS"]

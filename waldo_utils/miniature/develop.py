@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from waldo_utils.miniature.draws import Draws
 from waldo_utils.miniature.textures import word, write
 
-DARKEST = 0.22  # mean of a photo, sRGB; darker ones are lifted to it
+DARKEST = 0.3  # mean of a photo, sRGB; darker ones are lifted to it
 
 
 def develop(light: np.ndarray, draws: Draws, difficulty: float) -> Image.Image:

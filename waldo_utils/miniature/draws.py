@@ -8,7 +8,7 @@ class Draws:
     """Named random draws, the same for any order, number of processes and library version.
 
     A look-alike shares most draws with its family and takes some groups from a seed of its own: a draw's
-    group is the first dotted part of its name ("shape", "part", "color", "decor").
+    group is the first dotted part of its name ("kind", "shape", "part", "color", "decor").
 
     Args:
         seed: seed of all draws.

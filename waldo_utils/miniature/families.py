@@ -6,8 +6,16 @@ from waldo_utils.miniature.categories import CATEGORIES
 from waldo_utils.miniature.draws import Draws
 from waldo_utils.miniature.objects import Model, apart, look
 
-VARIATIONS = (("decor",), ("decor",), ("part",), ("color",), ("decor", "color"), ("shape", "part"))
-APART = 0.03  # least mean color difference of two look-alikes in plain views
+VARIATIONS = (
+    ("decor",),
+    ("decor",),
+    ("decor",),
+    ("part",),
+    ("part",),
+    ("color",),
+    ("decor", "part"),
+)  # never "kind"
+APART = 0.025  # least mean color difference of two look-alikes in each of the plain views
 ATTEMPTS = 40
 
 
@@ -15,7 +23,8 @@ def family(seed: int, category: str, index: int, size: int = 3) -> list[Model]:
     """Build the products of one family.
 
     The first is drawn from the family's seed alone; each other one draws some groups (shape, part, color,
-    decor), of those that the first really has, from a seed of its own, until it looks unlike all before it.
+    decor), of those that the first really has, from a seed of its own, until it looks unlike all before it from
+    every side that photos usually show. All are of one kind, say drip coffee makers.
 
     Args:
         seed: of the whole data set.

@@ -1,5 +1,7 @@
 """What surfaces look like: a repeating color tile, stickers on it, and how it reflects light."""
 
+from copy import copy
+
 import numpy as np
 
 from waldo_utils.miniature.draws import Draws
@@ -85,6 +87,12 @@ class Material:
         padded = np.pad(premultiplied, ((0, padding), (0, padding), (0, 0)))
         self.decals.append((mip_levels(padded), len(decal) / size, u, v, width, height or width))
         return self
+
+    def bare(self) -> "Material":
+        """Return the same surface without its motifs, for the parts that share texture places with a decorated one."""
+        other = copy(self)
+        other.decals = []
+        return other
 
     def albedo(self, u: np.ndarray, v: np.ndarray, pixel: float) -> np.ndarray:
         """Return (N, 3) linear colors at (N,) texture places.

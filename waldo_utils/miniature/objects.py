@@ -6,7 +6,7 @@ from waldo_utils.miniature.materials import Material
 from waldo_utils.miniature.meshes import Mesh, join, rotation
 from waldo_utils.miniature.raster import barycentric, rasterize
 
-VIEWS = ((15, 25, 0), (15, 160, 0), (50, -60, 0))  # degrees: front, back left, top right
+VIEWS = ((15, 40, 0), (15, -40, 0), (45, 10, 0))  # degrees: both sides of the front, and from above
 VIEW_SIZE = 72  # pixels
 BACKGROUND = -0.5  # below every color
 
@@ -76,6 +76,7 @@ def look(model: Model) -> np.ndarray:
 
 
 def apart(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the mean color difference of two looks where either shows its product."""
-    shown = (first[:, 0] >= 0) | (second[:, 0] >= 0)
-    return float(abs(first - second)[shown].mean())
+    """Return the mean color difference of two looks where either shows its product, in the view where it is least."""
+    shown = ((first[:, 0] >= 0) | (second[:, 0] >= 0)).reshape(len(VIEWS), -1)
+    difference = abs(first - second).mean(axis=1).reshape(len(VIEWS), -1)
+    return float(((difference * shown).sum(axis=1) / shown.sum(axis=1)).min())

@@ -73,7 +73,7 @@ class Light:
 def arrange(model: Model, draws: Draws, difficulty: float) -> World:
     """Turn the product and put clutter around it, and sometimes a thing in front of it."""
     if draws.chance("any_side", 0.25 * difficulty):
-        azimuth = draws.uniform("azimuth", -150, 150)
+        azimuth = draws.uniform("azimuth", -105, 105)  # backs look too much alike
     else:
         azimuth = draws.uniform("azimuth", -70, 70) * (0.4 + 0.6 * difficulty)
     turn = rotation(0, azimuth, 0)

@@ -19,28 +19,29 @@ def body_material(draws: Draws, names: str) -> tuple[Material, np.ndarray]:
     return plain(ground, 0.05, draws.choice("color.gloss", (20, 60, 90))), ground
 
 
-def add_panel(model: Model, draws: Draws, z: float, level: float, width: float) -> None:
-    """Add buttons, a dial, a display or a gauge to a front plate at depth z."""
+def add_panel(model: Model, draws: Draws, z: float, level: float, width: float, tall: float) -> None:
+    """Add buttons, a dial, a display or a gauge, at most `tall`, to a front plate at depth z."""
     kind, knob = (
         draws.choice("part.panel", "buttons buttons dial display gauge"),
         plain(color(draws, "color.buttons", "silver black white red"), 0.05, 40),
     )
+    size = min(width, tall / 0.3)  # the gauge is 0.3 of it tall, the others less
     if kind == "buttons":
         count = draws.integer("part.button_count", 2, 5)
         for i in range(count):
             place = (width * (0.6 * (i + 0.5) / count - 0.3), level, z)
-            model.add(knob, move(cylinder(width * 0.055, 0, 0.12, segments=12), place, (90, 0, 0)))
+            model.add(knob, move(cylinder(size * 0.055, 0, 0.12, segments=12), place, (90, 0, 0)))
     elif kind == "dial":
         model.add(
-            knob, move(cylinder(width * 0.13, 0, 0.3, width * 0.11, segments=20), (0, level, z), (90, 0, 0))
+            knob, move(cylinder(size * 0.13, 0, 0.3, size * 0.11, segments=20), (0, level, z), (90, 0, 0))
         )
     elif kind == "display":
         screen = plain(np.array([0.35, 0.5, 0.42]), 0.06, 60, glow=0.25)
-        screen.stick(decal(draws, "part.screen", np.array([0.4, 0.5, 0.45]), "text"), 0, 0, width * 0.3)
-        model.add(screen, move(rounded_box((width * 0.45, width * 0.2, 0.08), 0.02, 1), (0, level, z)))
+        screen.stick(decal(draws, "part.screen", np.array([0.4, 0.5, 0.45]), "text"), 0, 0, size * 0.3)
+        model.add(screen, move(rounded_box((size * 0.45, size * 0.2, 0.08), 0.02, 1), (0, level, z)))
     else:
         face = plain(np.array([0.92, 0.92, 0.9]), 0.06, 60).stick(
-            decal(draws, "part.gauge", np.ones(3), "logo"), 0, 0, width * 0.2
+            decal(draws, "part.gauge", np.ones(3), "logo"), 0, 0, size * 0.2
         )
-        model.add(knob, move(cylinder(width * 0.15, 0, 0.15, segments=24), (0, level, z), (90, 0, 0)))
-        model.add(face, move(rounded_box((width * 0.19, width * 0.19, 0.06), 0.02, 1), (0, level, z + 0.15)))
+        model.add(knob, move(cylinder(size * 0.15, 0, 0.15, segments=24), (0, level, z), (90, 0, 0)))
+        model.add(face, move(rounded_box((size * 0.19, size * 0.19, 0.06), 0.02, 1), (0, level, z + 0.15)))

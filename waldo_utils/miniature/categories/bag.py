@@ -10,7 +10,7 @@ from waldo_utils.miniature.textures import FABRIC, color, decal
 def build(draws: Draws) -> Model:
     """Build a bag; lengths in decimeters."""
     model = Model()
-    kind = draws.choice("part.kind", "tote handbag handbag backpack paper")
+    kind = draws.choice("kind.kind", "tote handbag handbag backpack paper")
     width, height, depth = (
         draws.uniform("shape.width", 2.4, 4.2),
         draws.uniform("shape.height", 2.2, 4.2),

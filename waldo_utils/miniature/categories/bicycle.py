@@ -88,7 +88,7 @@ def _add_frame(model, draws, paint, rear, front, crank) -> tuple[np.ndarray, np.
     seat = crank + np.array([-draws.uniform("shape.seat_angle", 0.25, 0.38), 1, 0]) * draws.uniform(
         "shape.seat_tube", 3.6, 5.0
     )
-    kind = draws.choice("part.frame", "diamond diamond diamond step mixte cruiser")
+    kind = draws.choice("kind.frame", "diamond diamond diamond step mixte cruiser")
     down = _tube_material(draws, paint, np.linalg.norm(low_head - crank), thick)
     model.add(paint, rod(crank, seat, thick), rod(low_head - [0, 0.1, 0], head, thick))
     if kind == "cruiser":

@@ -42,7 +42,7 @@ def build(draws: Draws) -> Model:
         draws.integer("part.columns", 1, 3 if width > 5.5 else 2),
         draws.integer("part.rows", 2, 6),
     )
-    layout = draws.choice("part.layout", "doors doors drawers drawers mixed mixed grid shelves glass")
+    layout = draws.choice("kind.layout", "doors doors drawers drawers mixed mixed grid shelves glass")
     for cell in _cells(draws, layout, columns, rows):
         _add_cell(model, draws, cell, layout, body, front, hardware, width, height, depth, foot)
     return model
@@ -136,12 +136,13 @@ def _add_cell(model, draws, cell, layout, body, front, hardware, width, height, 
         panel = rounded_box((max(wide - 0.7, 0.3), max(tall - 0.6, 0.2), 0.1), 0.04, 1)
         model.add(body if draws.chance("color.inset", 0.3) else front, move(panel, (x, y, z + 0.14)))
     elif inset == "louver" and kind == "door":
-        for j in range(int((tall - 0.8) / 0.32)):
+        step = max(0.32, (tall - 0.8) / 16)
+        for j in range(int((tall - 0.8) / step)):
             model.add(
                 front,
                 move(
-                    rounded_box((wide - 0.6, 0.18, 0.1), 0.03, 1),
-                    (x, y0 + 0.5 + 0.32 * j, z + 0.15),
+                    rounded_box((wide - 0.6, step * 0.56, 0.1), 0.03, 1),
+                    (x, y0 + 0.5 + step * j, z + 0.15),
                     (25, 0, 0),
                 ),
             )
@@ -162,24 +163,33 @@ def _add_cell(model, draws, cell, layout, body, front, hardware, width, height, 
         )
         model.add(motif, move(rounded_box((0.9, 0.9, 0.04), 0.01, 1), place))
     handle_x = x if kind == "drawer" else (x1 - 0.35 if left < 0.4 else x0 + 0.35)
-    shifts = (-0.28, 0.28) if kind == "drawer" and wide > 4 else (0,)
+    handle = draws.choice("part.handle", "knob knob bar bar cup ring long")
+    shifts = (-0.28, 0.28) if kind == "drawer" and wide > 4 and handle != "long" else (0,)
     for shift in shifts:
-        for mesh in _handle(draws, kind == "drawer", (handle_x + shift * wide, y, z + 0.22), wide, tall):
-            model.add(hardware, mesh)
+        place = (handle_x + shift * wide, y, z + 0.16)
+        model.add(hardware, *_handle(handle, kind == "drawer", place, wide, tall))
 
 
-def _handle(draws: Draws, drawer: bool, place: tuple, wide: float, tall: float) -> list[Mesh]:
-    x, y, z = place
-    kind = draws.choice("part.handle", "knob knob bar bar cup ring long")
+def _handle(kind: str, drawer: bool, place: tuple, wide: float, tall: float) -> list[Mesh]:
+    """Return the parts of a handle that stands on a front of size `wide` x `tall`."""
     if kind == "knob":
-        return [move(ball(0.2, 12, 8), place)]
+        return [move(ball(min(0.2, tall * 0.3), 12, 8), place)]
     if kind == "bar":
-        along = np.array([0.5, 0, 0]) if drawer else np.array([0, 0.6, 0])
-        return [rod(np.array([x, y, z + 0.1]) - along, np.array([x, y, z + 0.1]) + along, 0.08)]
+        half = np.array([min(0.5, wide * 0.35), 0, 0]) if drawer else np.array([0, min(0.6, tall * 0.35), 0])
+        ends = [np.array(place) + sign * half for sign in (-1, 1)]
+        out = np.array([0, 0, 0.16])
+        return [
+            rod(ends[0] + out, ends[1] + out, 0.08),
+            *(
+                rod(end * 0.9 + np.array(place) * 0.1, end * 0.9 + np.array(place) * 0.1 + out, 0.06, sides=5)
+                for end in ends
+            ),
+        ]
     if kind == "cup":
-        return [move(rounded_box((0.9, 0.35, 0.3), 0.14, 2), place)]
+        return [move(rounded_box((min(0.9, wide * 0.6), min(0.35, tall * 0.6), 0.3), 0.14, 2), place)]
     if kind == "ring":
-        return [move(cylinder(r, 0, d, segments=16), place, (90, 0, 0)) for r, d in ((0.3, 0.1), (0.12, 0.2))]
+        sizes = ((min(0.3, tall * 0.4), 0.1), (min(0.12, tall * 0.15), 0.2))
+        return [move(cylinder(radius, -0.05, deep, segments=16), place, (90, 0, 0)) for radius, deep in sizes]
     return [
         move(rounded_box((wide * 0.8, 0.14, 0.16) if drawer else (0.14, tall * 0.8, 0.16), 0.04, 1), place)
     ]

@@ -16,10 +16,15 @@ GLASS = np.array([0.2, 0.13, 0.09])
 def build(draws: Draws) -> Model:
     """Build a coffee maker; lengths in units of about 5 cm."""
     model = Model()
-    kind = draws.choice("part.kind", "drip drip drip espresso espresso pod moka press")
+    kind = draws.choice("kind.kind", "drip drip drip espresso espresso pod moka press")
     body, ground = body_material(draws, PLASTIC)
     trim = plain(color(draws, "color.trim", "black black silver charcoal white red"), 0.05, 50)
-    motif = decal(draws, "decor.motif", ground, draws.choice("decor.motif_kind", "text text logo badge"))
+    motif = decal(
+        draws,
+        "decor.motif",
+        GLASS if kind == "press" else ground,
+        draws.choice("decor.motif_kind", "text logo logo badge art face"),
+    )
     {"drip": _drip, "pod": _pod, "espresso": _espresso, "moka": _moka, "press": _press}[kind](
         model, draws, body, trim, motif
     )
@@ -41,11 +46,11 @@ def _tower(
     rounding, head, foot = (
         draws.uniform("shape.rounding", 0.15, 0.7),
         height * draws.uniform("shape.head", 0.24, 0.36),
-        height * 0.1,
+        height * 0.12,
     )
     model.add(body, move(rounded_box((width, head, depth), rounding, 3), (0, height - head / 2, 0)))
     model.add(
-        body,
+        body.bare(),
         move(
             rounded_box((width, height * 0.95, depth * 0.38), rounding * 0.6, 3),
             (0, height * 0.48, -depth * 0.31),
@@ -65,19 +70,21 @@ def _tower(
         8,
     )
     model.add(dark, sweep(cord, 0.09, 6))
-    place = draws.uniform("decor.x", -0.2, 0.2) * width, draws.uniform("decor.y", -0.15, 0.2) * head
-    body.stick(
-        motif,
-        FACE_U["front"] + place[0],
-        place[1],
-        width * draws.uniform("decor.size", 0.3, 0.5),
-        head * 0.45,
-    )
-    panel = height - head * 0.72 if draws.chance("part.high_panel", 0.4) else foot * 0.5
-    add_panel(model, draws, depth / 2 + 0.02, panel, width)
+    high = draws.chance("part.high_panel", 0.4)  # the motif is above it, or alone on the head
+    size = head * draws.uniform("decor.size", 0.5, 0.65) * (0.75 if high else 1)
+    x = draws.uniform("decor.x", -0.3, 0.3) * (width - size)
+    body.stick(motif, FACE_U["front"] + x, head * (0.12 if high else 0.0), size)
+    sides = draws.choice("decor.sides", "motif none")
+    if sides == "motif":
+        for face in ("left", "right"):
+            body.stick(motif, FACE_U[face], 0, head * 0.7)
+    if high:
+        add_panel(model, draws, depth / 2 + 0.02, height - head * 0.8, width, head * 0.25)
+    else:
+        add_panel(model, draws, depth / 2 + 0.02, foot * 0.5, width, foot * 0.8)
     if draws.chance("part.lid_line"):
         line = rounded_box((width * 1.005, 0.07, depth * 1.005), 0.02, 1)
-        model.add(dark, move(line, (0, height - head * 0.3, 0)))
+        model.add(dark, move(line, (0, height - head * 0.08 - 0.05, 0)))
     return width, height, depth, head, foot
 
 
@@ -133,9 +140,8 @@ def _espresso(model, draws, body, trim, motif) -> None:
         plain(DARK, 0.04, 40),
     )
     model.add(body, move(rounded_box((width * 1.15, head, depth), rounding, 3), (0, height - head / 2, 0)))
-    model.add(
-        body, move(rounded_box((width * 1.1, height, depth * 0.45), 0.15, 2), (0, height / 2, -depth * 0.27))
-    )
+    column = rounded_box((width * 1.1, height, depth * 0.45), 0.15, 2)
+    model.add(body.bare(), move(column, (0, height / 2, -depth * 0.27)))
     model.add(trim, move(rounded_box((width * 1.15, height * 0.14, depth), 0.12, 2), (0, height * 0.07, 0)))
     model.add(
         chrome, move(rounded_box((width, 0.08, depth * 0.5), 0.02, 1), (0, height * 0.145, depth * 0.2))
@@ -154,14 +160,15 @@ def _espresso(model, draws, body, trim, motif) -> None:
         8,
     )
     model.add(chrome, sweep(wand, 0.1, 6))
-    add_panel(model, draws, depth / 2 + 0.02, height - head * 0.45, width)
+    add_panel(model, draws, depth / 2 + 0.02, height - head * 0.5, width * 0.8, head * 0.5)
     body.stick(
         motif,
-        FACE_U["front"] + draws.choice("decor.side", (-0.36, 0.36)) * width,
-        0.3,
-        width * 0.3,
-        head * 0.3,
+        FACE_U["front"] + draws.choice("decor.side", (-0.39, 0.39)) * width,
+        0.0,
+        min(width * 0.27, head * 0.6),
     )
+    for face in ("left", "right"):
+        body.stick(motif, FACE_U[face], 0, head * 0.6)
     for i in range(draws.integer("part.vents", 2, 5)):
         model.add(
             dark,
@@ -179,21 +186,22 @@ def _espresso(model, draws, body, trim, motif) -> None:
 def _moka(model, draws, body, trim, motif) -> None:
     sides, radius = draws.choice("part.facets", (8, 8, 10, 36)), draws.uniform("shape.moka", 1.5, 2)
     upper, dark = radius * draws.uniform("shape.moka_top", 0.85, 1.1), plain(DARK, 0.04, 40)
-    for profile in (
-        [(0, 0), (radius, 0), (radius * 0.85, 2.4), (radius * 0.8, 2.6)],
-        [(radius * 0.72, 2.8), (upper, 5.3), (upper * 0.98, 5.4)],
-        [(upper * 1.02, 5.4), (upper * 0.5, 5.9), (0, 6.0)],
+    bare = body.bare()
+    for material, profile in (
+        (body, [(0, 0), (radius, 0), (radius * 0.85, 2.4), (radius * 0.8, 2.6)]),
+        (bare, [(radius * 0.72, 2.8), (upper, 5.3), (upper * 0.98, 5.4)]),
+        (bare, [(upper * 1.02, 5.4), (upper * 0.5, 5.9), (0, 6.0)]),
     ):
-        model.add(body, lathe(profile, sides, facets=sides < 20))
+        model.add(material, lathe(profile, sides, facets=sides < 20))
     model.add(metal(draws, "color.chrome", "chrome"), cylinder(radius * 0.84, 2.5, 2.85, segments=24))
     grip = curve(
         [(upper * 0.9, 5.2, 0), (upper + 1.5, 5.4, 0), (upper + 1.6, 4.6, 0), (upper + 1.2, 3.0, 0)], 14
     )
     model.add(dark, ball(0.3, 12, 8, 6.25))
     model.add(trim, sweep(grip, 0.22, 7, 1.6, up=(0, 0, 1)))
-    model.add(body, move(lathe([(0.15, 0), (0.55, 0.9)], 10), (-upper * 0.85, 4.6, 0), (0, 0, 45)))
+    model.add(bare, move(lathe([(0.15, 0), (0.55, 0.9)], 10), (-upper * 0.85, 4.6, 0), (0, 0, 45)))
     for place in (0.25, 0.75):
-        body.stick(motif, -2 * np.pi * radius * place, radius + 1.2, radius * 0.9)
+        body.stick(motif, -2 * np.pi * radius * place, radius + 1.25, min(radius, 1.9))
 
 
 def _press(model, draws, body, trim, motif) -> None:
@@ -227,8 +235,8 @@ def _press(model, draws, body, trim, motif) -> None:
         14,
     )
     model.add(trim, ball(0.35, 14, 8, height + 1.7), sweep(grip, 0.2, 7, 1.6, up=(0, 0, 1)))
-    count = draws.integer("part.ribs", 3, 6)
-    for turn in np.arange(count) * 360 / count + 45:
+    half = np.linspace(48, 132, draws.integer("part.ribs", 1, 3))  # beside the motifs, which are at 0 and 180
+    for turn in [*half, *(half + 180)]:
         x, z = np.sin(np.radians(turn)) * radius * 1.04, np.cos(np.radians(turn)) * radius * 1.04
         model.add(
             body, move(rounded_box((0.3, height * 0.9, 0.1), 0.03, 1), (x, height * 0.5, z), (0, turn, 0))

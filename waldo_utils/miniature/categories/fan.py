@@ -23,7 +23,7 @@ from waldo_utils.miniature.textures import PLASTIC, color, decal
 def build(draws: Draws) -> Model:
     """Build a fan that faces +z; lengths in units of about 5 cm."""
     model = Model()
-    kind = draws.choice("part.kind", "desk desk desk pedestal pedestal box")
+    kind = draws.choice("kind.kind", "desk desk desk pedestal pedestal box")
     body = plain(
         color(draws, "color.body", f"{PLASTIC} cream mint teal"),
         0.05,
@@ -92,6 +92,7 @@ def _cage(
             size[0], size[1] = (0.3, wide) if axis == 0 else (wide, 0.3)
             place[axis] = sign * wide / 2
             parts.append((body, move(rounded_box(size, 0.1, 2), place)))
+            parts.append((body, rod(place * (radius * 0.98 / (wide / 2)), place, 0.16)))
     return parts
 
 
@@ -133,6 +134,10 @@ def _add_stand(model, draws, body, radius, bulge, height) -> None:
     if draws.chance("part.panel", 0.6):
         button = plain(color(draws, "color.buttons", "black white red silver"), 0.05, 40)
         count = draws.integer("part.buttons", 2, 5)
+        squeeze = 0.7 if kind == "wide" else 1.0
         for i in range(count):
-            place = ((i - (count - 1) / 2) * 0.4, 0.5, reach * 0.35 - bulge * 0.8)
-            model.add(button, move(rounded_box((0.28, 0.15, 0.3), 0.04, 1), place))
+            x, z = (i - (count - 1) / 2) * 0.4, reach * 0.72
+            level = 0.5 if kind == "square" else np.interp(np.hypot(x, z), [reach * 0.5, reach], [0.5, 0.2])
+            slope = 0 if kind == "square" else np.degrees(np.arctan2(0.3, reach * 0.5 * squeeze))
+            place = (x, level + 0.04, z * squeeze - bulge * 0.8)
+            model.add(button, move(rounded_box((0.28, 0.2, 0.3), 0.04, 1), place, (slope, 0, 0)))

@@ -13,7 +13,7 @@ from waldo_utils.miniature.textures import CERAMIC, color, decal
 def build(draws: Draws) -> Model:
     """Build a kettle, its spout to the left; lengths in units of about 3 cm."""
     model = Model()
-    kind = draws.choice("part.kind", "electric electric electric stove stove gooseneck")
+    kind = draws.choice("kind.kind", "electric electric electric stove stove gooseneck")
     body, ground = body_material(draws, CERAMIC)
     trim = plain(color(draws, "color.trim", "black black charcoal brown red white tan"), 0.05, 40)
     radius, height = draws.uniform("shape.radius", 2.6, 3.4), draws.uniform("shape.height", 3.2, 4.6)
@@ -39,16 +39,13 @@ def _outline(draws: Draws, kind: str, radius: float, height: float) -> np.ndarra
         side = curve([(radius, 0.5), (radius * middle, 0.5 + height * 0.4), (radius * top, height + 0.5)], 12)
         return np.concatenate([[(0, 0.5)], side])
     if kind == "gooseneck":
-        side = curve(
-            [
-                (radius * 0.9, 0),
-                (radius * 0.95, height * 0.3),
-                (radius * 0.65, height * 0.75),
-                (radius * 0.55, height),
-            ],
-            12,
-        )
-        return np.concatenate([[(0, 0)], side])
+        side = [
+            (radius, 0),
+            (radius * 1.02, 0.25),
+            (radius * 0.6, height * 0.8),
+            (radius * 0.62, height * 0.9),
+        ]
+        return np.array([(0, 0), *side])
     t = np.linspace(0, 1, 14)
     shapes = {
         "dome": np.sqrt(np.clip(1.02 - 0.85 * t**2, 0, 1)),
@@ -62,7 +59,7 @@ def _outline(draws: Draws, kind: str, radius: float, height: float) -> np.ndarra
 
 def _decorate(draws: Draws, body, ground, outline) -> None:
     """Put motifs on the front and the back, or all round."""
-    kind = draws.choice("decor.layout", "none none motif motif band")
+    kind = draws.choice("decor.layout", "none motif motif motif band")
     if kind == "none":
         return
     around, height = 2 * np.pi * outline[:, 0].max(), outline[-1, 1]
@@ -76,9 +73,10 @@ def _decorate(draws: Draws, body, ground, outline) -> None:
 
 
 def _add_lid(model, draws, body, trim, kind, radius, top) -> None:
-    rise = radius * draws.uniform("shape.lid", 0.15, 0.4) * (0.6 if kind == "electric" else 1)
+    flat = {"electric": 0.6, "gooseneck": 0.3}.get(kind, 1)
+    rise = radius * draws.uniform("shape.lid", 0.15, 0.4) * flat
     lid = lathe([(radius * 1.03, top), (radius * 0.8, top + rise), (0, top + rise * 1.2)], 32)
-    model.add(body if draws.chance("color.lid", 0.6) else trim, lid)
+    model.add(body.bare() if draws.chance("color.lid", 0.6) else trim, lid)
     peak, shape = top + rise * 1.1, draws.choice("part.knob", "ball disc cone tall")
     knobs = {
         "ball": lambda: ball(0.35, 14, 8, peak + 0.3),
@@ -104,8 +102,10 @@ def _add_electric(model, draws, trim, outline) -> None:
     model.add(trim if draws.chance("color.beak") else model.materials[0], sweep(beak, [0.75, 0.45], 10))
     if draws.chance("part.window", 0.6):
         glass, level = plain(np.array([0.35, 0.5, 0.6]), 0.12, 90), top * 0.5
-        pane = rounded_box((0.5, top * 0.4, 0.12), 0.05, 1)
-        turn = draws.uniform("shape.window", -50, 50)
+        pane = rounded_box((0.5, top * 0.4, 0.3), 0.05, 1)
+        turn = draws.choice("part.window_side", (-1, 1)) * draws.uniform(
+            "shape.window", 54, 68
+        )  # beside the motif
         out = _edge(outline, level)
         model.add(
             glass,
@@ -129,15 +129,15 @@ def _add_electric(model, draws, trim, outline) -> None:
 def _add_gooseneck(model, draws, body, trim, outline) -> None:
     """Add a thin curved spout and a handle down the right side."""
     radius, top = outline[:, 0].max(), outline[-1, 1]
-    spout = [(-_edge(outline, top * 0.2) * 0.9, top * 0.2, 0), (-radius - 1.0, top * 0.35, 0), (-radius - 1.1, top * 0.8, 0),
-             (-radius - 1.6, top * 1.1, 0), (-radius - 2.2, top * 1.1, 0)]  # fmt: skip
-    model.add(body, sweep(curve(spout, 18), np.linspace(0.38, 0.18, 18), 9))
+    spout = [(-_edge(outline, top * 0.15) * 0.9, top * 0.15, 0), (-radius - 0.9, top * 0.25, 0), (-radius - 0.8, top * 0.7, 0),
+             (-radius - 0.7, top * 1.15, 0), (-radius - 1.3, top * 1.4, 0), (-radius - 2.1, top * 1.3, 0)]  # fmt: skip
+    model.add(body, sweep(curve(spout, 24), np.linspace(0.3, 0.13, 24), 9))
     start = _edge(outline, top * 0.9)
     places = [
-        (start, top * 0.95, 0),
-        (start + 1.4, top * 1.05, 0),
-        (radius + draws.uniform("shape.handle", 1.0, 1.6), top * 0.6, 0),
-        (radius + 0.7, top * 0.2, 0),
+        (start - 0.2, top * 0.92, 0),
+        (start + 1.2, top * 1.12, 0),
+        (radius + draws.uniform("shape.handle", 0.9, 1.5), top * 1.0, 0),
+        (radius + 0.9, top * 0.25, 0),
     ]
     model.add(
         trim, sweep(curve(places, 18), draws.uniform("shape.handle_width", 0.2, 0.34), 8, 1.7, up=(0, 0, 1))

@@ -36,7 +36,7 @@ def turned(draws: Draws, height: float, radius: float, name: str = "shape.turned
 def build(draws: Draws) -> Model:
     """Build a lamp; lengths in units of about 5 cm."""
     model = Model()
-    kind = draws.choice("part.kind", "table table table table tripod floor desk")
+    kind = draws.choice("kind.kind", "table table table table tripod floor desk")
     accent = metal(draws, "color.accent")
     if kind == "desk":
         _add_desk_lamp(model, draws, accent)
@@ -147,6 +147,7 @@ def _shade(draws: Draws, accent: Material) -> list[tuple[Material, Mesh]]:
         *parts,
         (bulb, ball(0.5, 14, 8, height * 0.35)),
         (accent, rod((0, -0.8, 0), (0, height * 0.35, 0), 0.16)),
+        (accent, rod((0, height * 0.35, 0), (0, height * 0.93, 0), 0.05, sides=4)),
         (accent, spokes),
     ]
 
@@ -182,6 +183,7 @@ def _add_desk_lamp(model: Model, draws: Draws, accent: Material) -> None:
         arm,
         rod(start, elbow, 0.14),
         rod(elbow, head, 0.14),
+        rod(head, head + [0.2, -1.4, 0], 0.14),
         move(ball(0.28, 12, 8), elbow),
         move(ball(0.25, 12, 8), head),
     )

@@ -58,7 +58,7 @@ def _outline(draws: Draws, height: float) -> tuple[np.ndarray, np.ndarray]:
         "flare": 1 - bend + 2 * bend * t**3,
         "latte": 0.62 + 0.38 * t**0.6,
     }
-    shape = draws.choice("part.body", "straight straight taper barrel tulip belly flare latte")
+    shape = draws.choice("kind.body", "straight straight taper barrel tulip belly flare latte")
     radii = draws.uniform("shape.radius", 3.5, 4.9) * shapes[shape]
     radii[0] -= 0.35
     return radii, t * height

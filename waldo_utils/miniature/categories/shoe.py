@@ -4,7 +4,7 @@ import numpy as np
 
 from waldo_utils.miniature.draws import Draws
 from waldo_utils.miniature.materials import Material, fabric, plain
-from waldo_utils.miniature.meshes import FACE_U, Mesh, grid_faces, join, move, rod, rounded_box, slab, unit
+from waldo_utils.miniature.meshes import FACE_U, Mesh, grid_faces, join, move, rounded_box, slab, sweep, unit
 from waldo_utils.miniature.objects import Model
 from waldo_utils.miniature.textures import CERAMIC, FABRIC, color, decal
 
@@ -12,7 +12,7 @@ from waldo_utils.miniature.textures import CERAMIC, FABRIC, color, decal
 def build(draws: Draws) -> Model:
     """Build a shoe; lengths in centimeters."""
     model = Model()
-    kind = draws.choice("part.kind", "sneaker sneaker boot loafer")
+    kind = draws.choice("kind.kind", "sneaker sneaker boot loafer")
     length, width = draws.uniform("shape.length", 24, 29), draws.uniform("shape.width", 8.5, 10.5)
     ankle = {"sneaker": 8, "boot": 17, "loafer": 5.5}[kind] * draws.uniform("shape.ankle", 0.85, 1.15)
     sole = draws.uniform("shape.sole", 1.5, 3.5)
@@ -30,9 +30,11 @@ def build(draws: Draws) -> Model:
     model.add(
         rubber, slab(x, np.where(t > 0.3, heel * 0.5 * (t < 0.45), 0), sole + heel * (1 - t), outline * 1.06)
     )
-    model.add(upper, _upper(draws, x, t, outline, sole + heel * (1 - t) - 0.2, ankle))
+    bottom = sole + heel * (1 - t) - 0.2
+    height = _rise(draws, t, ankle)
+    model.add(upper, _upper(x, t, outline, bottom, height))
     if kind != "loafer":
-        _add_laces(model, draws, length, width, ankle, sole + heel * 0.4)
+        _add_laces(model, draws, x, bottom + height, length, width)
     if draws.chance("part.heel_tab", 0.6):
         tab = plain(color(draws, "color.tab", FABRIC), 0.04, 20)
         model.add(
@@ -45,11 +47,15 @@ def build(draws: Draws) -> Model:
     return model
 
 
-def _upper(draws: Draws, x, t, outline, bottom, ankle) -> Mesh:
-    """Return the upper: sections that are arches over the sole, high at the ankle and low at the toe."""
+def _rise(draws: Draws, t: np.ndarray, ankle: float) -> np.ndarray:
+    """Return the upper's height over the sole: high at the ankle and low at the toe."""
     rise = draws.uniform("shape.toe", 3.6, 5.0) * np.clip((1 - t) * 9, 0, 1) ** 0.5
     opening = draws.uniform("shape.opening", 0.3, 0.42)
-    height = rise + (ankle - rise * 0.2) / (1 + np.exp((t - opening) * 16)) * np.clip(t * 12 + 0.5, 0, 1)
+    return rise + (ankle - rise * 0.2) / (1 + np.exp((t - opening) * 16)) * np.clip(t * 12 + 0.5, 0, 1)
+
+
+def _upper(x, t, outline, bottom, height) -> Mesh:
+    """Return the upper: sections that are arches over the sole."""
     angle = np.linspace(0, np.pi, 17)
     half = outline[:, None] / 2 * np.sign(np.cos(angle)) * abs(np.cos(angle)) ** 0.6
     y = bottom[:, None] + height[:, None] * np.sin(angle) ** 0.7
@@ -84,10 +90,18 @@ def _decorate(draws: Draws, upper: Material, length: float, sole: float) -> None
             )
 
 
-def _add_laces(model, draws, length, width, ankle, level) -> None:
+def _add_laces(model, draws, x, top, length, width) -> None:
+    """Add laces across the ridge of the upper, which is at heights `top` over `x`."""
     lace = plain(color(draws, "color.laces", "white black red yellow cream"), 0.03, 12)
     rows = []
     for i in range(draws.integer("part.laces", 3, 6)):
-        x, y = length * (0.02 + 0.055 * i), level + ankle * (0.78 - 0.1 * i)
-        rows.append(rod((x, y, -width * 0.18), (x + 0.5, y + 0.1, width * 0.18), 0.25, sides=6))
+        place = length * (0.02 + 0.055 * i)
+        level = np.interp(place, x, top)
+        side = np.array([0, -0.25, width * 0.2])
+        path = [
+            (place, level, 0) + side * (1, 1, -1),
+            (place + 0.25, level + 0.1, 0),
+            (place + 0.5, level, 0) + side,
+        ]
+        rows.append(sweep(path, 0.25, 6))
     model.add(lace, join(*rows))

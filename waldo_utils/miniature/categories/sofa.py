@@ -12,7 +12,7 @@ from waldo_utils.miniature.textures import CERAMIC, FABRIC, PRINT, color, decal,
 def build(draws: Draws) -> Model:
     """Build a sofa of one to three seats; lengths in decimeters, two to a unit."""
     model = Model()
-    seats = draws.integer("part.seats", 1, 3)
+    seats = draws.integer("kind.seats", 1, 3)
     cushion, depth = draws.uniform("shape.cushion", 3.4, 4.4), draws.uniform("shape.depth", 4.2, 5.2)
     seat, back = draws.uniform("shape.seat", 2.0, 2.8), draws.uniform("shape.back", 2.4, 4.0)
     feet, puff = draws.uniform("shape.feet", 0.25, 1.0), draws.uniform("shape.puff", 0.1, 0.35)
@@ -25,7 +25,7 @@ def build(draws: Draws) -> Model:
     bench = draws.chance("part.bench", 0.25)
     middles = [0.0] if bench else [(i - (seats - 1) / 2) * cushion for i in range(seats)]
     for x in middles:
-        one = rounded_box((width if bench else cushion - 0.06, 0.9, depth * 0.82), 0.3, 3, puff, 5)
+        one = rounded_box((width if bench else cushion - 0.06, 0.9, depth * 0.82), 0.3, 2, puff, 4)
         model.add(cloth, move(one, (x, seat - 0.2, depth * 0.07)))
     _add_back(model, draws, cloth, seats, cushion, depth, seat, back, feet, puff)
     outside = _add_arms(model, draws, cloth, width, depth, seat, feet)
@@ -55,7 +55,7 @@ def _add_back(model, draws, cloth, seats, cushion, depth, seat, back, feet, puff
         model.add(cloth, move(hump, (0, seat + back * 0.6, 0.2 - depth / 2), (-8, 0, 0)))
     elif kind == "cushions":
         for i in range(seats):
-            one = rounded_box((cushion - 0.06, back * 0.95, 1.0), 0.38, 3, puff, 5)
+            one = rounded_box((cushion - 0.06, back * 0.95, 1.0), 0.38, 2, puff, 4)
             model.add(
                 cloth,
                 move(
@@ -112,4 +112,4 @@ def _add_pillows(model, draws, width, depth, seat) -> None:
             cover.stick(decal(draws, f"{name}.decal", np.full(3, 0.4)), 0, 0, 1.1)
         place = (draws.uniform(f"{name}.x", -0.45, 0.45) * width, seat + 1.0, 1.9 - depth / 2)
         turn = (-25, draws.uniform(f"{name}.turn", -20, 20), draws.uniform(f"{name}.roll", -15, 15))
-        model.add(cover, move(rounded_box((1.7, 1.7, 0.35), 0.17, 2, 0.3, 5), place, turn))
+        model.add(cover, move(rounded_box((1.7, 1.7, 0.35), 0.17, 1, 0.3, 5), place, turn))

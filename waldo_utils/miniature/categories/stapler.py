@@ -12,7 +12,7 @@ from waldo_utils.miniature.textures import CERAMIC, PLASTIC, PRINT, color, decal
 def build(draws: Draws) -> Model:
     """Build a stapler lying along x; lengths in centimeters."""
     model = Model()
-    kind = draws.choice("part.kind", "desk desk desk mini heavy")
+    kind = draws.choice("kind.kind", "desk desk desk mini heavy")
     length = draws.uniform("shape.length", 9, 13) * (0.6 if kind == "mini" else 1)
     width, arm_height = draws.uniform("shape.width", 1.6, 2.6), draws.uniform("shape.arm_height", 0.9, 1.6)
     ground, gloss = color(draws, "color.body", PLASTIC), draws.choice("color.gloss", (15, 60, 90))
@@ -20,7 +20,14 @@ def build(draws: Draws) -> Model:
     base = plain(
         color(draws, "color.second", "black charcoal grey silver white") if two_tone else ground, 0.05, gloss
     )
-    body = _body_material(draws, ground, gloss, length, arm_height, width)
+    has_lever = kind == "heavy" or draws.chance("part.lever", 0.15)
+    body = _body_material(draws, ground, gloss, length, arm_height)
+    lever_material = body.bare()
+    if draws.chance("decor.top", 0.6):
+        place = FACE_U["top"] + draws.uniform("decor.top_place", -0.2, 0.2) * length
+        (lever_material if has_lever else body).stick(
+            decal(draws, "decor.top_motif", ground), place, 0, width * 0.75
+        )
     steel, rubber = metal(draws, "color.steel", "chrome"), plain(np.full(3, 0.07), 0.03, 10)
 
     x = np.linspace(-length / 2, length / 2, 28)
@@ -46,9 +53,9 @@ def build(draws: Draws) -> Model:
     magazine = rounded_box((length * 0.96, 0.45, width * 0.55), 0.05, 1)
     model.add(steel if draws.chance("part.magazine", 0.7) else base, lifted(move(magazine, (0.1, 0.08, 0))))
     _add_hinge(model, draws, base, steel, length, width, foot, lift, arm_height)
-    if kind == "heavy" or draws.chance("part.lever", 0.15):
+    if has_lever:
         lever = slab(x * 0.9, 0 * x, 0 * x + 0.35, wide * 0.9)
-        model.add(body, lifted(move(lever, (0.4, arm_height * 1.35 + 0.25, 0), (0, 0, 5))))
+        model.add(lever_material, lifted(move(lever, (0.4, arm_height * 1.35 + 0.25, 0), (0, 0, 5))))
     if draws.chance("part.grip", 0.3):
         for i in range(draws.integer("part.ridges", 3, 7)):
             place = length * 0.25 + 0.38 * i - 0.8
@@ -57,8 +64,8 @@ def build(draws: Draws) -> Model:
     return model
 
 
-def _body_material(draws, ground, gloss, length, arm_height, width) -> Material:
-    """Return the arm's material, with a word or a logo on both sides and perhaps a motif on top."""
+def _body_material(draws, ground, gloss, length, arm_height) -> Material:
+    """Return the arm's material: plain, striped or printed, perhaps with motifs on both sides."""
     if draws.chance("decor.print", 0.25):
         pattern = tile(
             draws,
@@ -70,19 +77,21 @@ def _body_material(draws, ground, gloss, length, arm_height, width) -> Material:
         material = Material(pattern, draws.uniform("decor.period", 1.5, 4), 0.05, gloss)
     else:
         material = plain(ground, 0.05, gloss)
-    if draws.chance("decor.side", 0.7):
-        motif = decal(draws, "decor.motif", ground, draws.choice("decor.motif_kind", "text text logo"))
-        place, share = (
-            draws.uniform("decor.place", -0.25, 0.25) * length,
-            draws.uniform("decor.share", 0.25, 0.5),
-        )
-        for face, sign in (("front", 1), ("back", -1)):
-            material.stick(
-                motif, FACE_U[face] + sign * place, arm_height * 0.45, share * length, arm_height * 0.62
-            )
-    if draws.chance("decor.top", 0.5):
-        place = FACE_U["top"] + draws.uniform("decor.top_place", -0.25, 0.25) * length
-        material.stick(decal(draws, "decor.top_motif", ground), place, 0, width * 0.75)
+    side = draws.choice("decor.side", "motif motif motif bands bands none")
+    if side == "motif":
+        motif = decal(draws, "decor.motif", ground, draws.choice("decor.motif_kind", "text logo badge art"))
+        place, size = draws.uniform("decor.place", -0.25, 0.2) * length, arm_height * 0.85
+        for copy in range(draws.integer("decor.copies", 1, 3)):
+            for face, sign in (("front", 1), ("back", -1)):
+                material.stick(motif, FACE_U[face] + sign * (place + copy * size), arm_height * 0.6, size)
+    elif side == "bands":
+        ink = np.append(color(draws, "decor.ink", CERAMIC), 1.0)
+        wide = draws.uniform("decor.band_width", 0.02, 0.06) * length
+        first = draws.uniform("decor.band_at", -0.3, 0.2) * length
+        for i in range(draws.integer("decor.bands", 1, 4)):
+            for face, sign in (("front", 1), ("back", -1), ("top", 1)):
+                place = FACE_U[face] + sign * (first + 1.8 * wide * i)
+                material.stick(np.broadcast_to(ink, (4, 4, 4)), place, 0, wide, 8)
     return material
 
 

@@ -30,14 +30,13 @@ def build(draws: Draws) -> Model:
     height = draws.choice("shape.kind", (3.5, 5, 7)) * draws.uniform("shape.height", 0.85, 1.15)
     thickness = draws.uniform("shape.thickness", 0.15, 0.5)
     surface, frame = _top_material(draws, depth), _frame_material(draws)
-    shape = draws.choice("part.shape", "rect rect rect round oval rounded")
+    shape = draws.choice("kind.shape", "rect rect rect round oval rounded")
     top, width = _top(draws, shape, width, depth, thickness)
     model.add(surface, move(top, (0, height - thickness / 2, 0)))
     square = shape in ("rect", "rounded")
-    inset = draws.uniform("shape.inset", 0.3, 0.9) if square else depth * 0.18
-    _add_support(
-        model, draws, surface, frame, width / 2 - inset, depth / 2 - inset, height - thickness, depth, square
-    )
+    inset = draws.uniform("shape.inset", 0.3, 0.9)
+    x, z = (width / 2 - inset, depth / 2 - inset) if square else (width * 0.32, depth * 0.32)
+    _add_support(model, draws, surface, frame, x, z, height - thickness, depth, square)
     return model
 
 
@@ -123,7 +122,7 @@ def _add_support(model, draws, surface, frame, x, z, height, depth, square) -> N
             around(foot, draws.integer("part.feet", 3, 4)),
         )
     elif kind == "trestle":
-        beam = rounded_box((thick * 2, 0.3, depth * 0.8), 0.05, 1)
+        beam = rounded_box((thick * 2, 0.3, 2 * z + thick), 0.05, 1)
         for side in (-x, x):
             model.add(
                 frame,

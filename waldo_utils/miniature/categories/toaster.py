@@ -13,13 +13,15 @@ from waldo_utils.miniature.textures import PLASTIC, color, decal, tile
 def build(draws: Draws) -> Model:
     """Build a toaster; lengths in units of about 5 cm."""
     model = Model()
-    kind = draws.choice("part.kind", "two two two long four oven")
+    kind = draws.choice("kind.kind", "two two two long four oven")
     body, ground = body_material(draws, f"{PLASTIC} cream mint sky")
     trim = plain(color(draws, "color.trim", "black black silver charcoal cream"), 0.05, 40)
     width, height = draws.uniform("shape.width", 5.5, 7.5), draws.uniform("shape.height", 3.8, 5)
     depth = draws.uniform("shape.depth", 3, 4) * {"four": 1.5, "long": 0.75}.get(kind, 1)
     rounding = draws.uniform("shape.rounding", 0.25, 1.4)
-    motif = decal(draws, "decor.motif", ground, draws.choice("decor.motif_kind", "text text logo badge art"))
+    motif = decal(
+        draws, "decor.motif", ground, draws.choice("decor.motif_kind", "text logo badge art face scene")
+    )
     if kind == "oven":
         _add_oven(model, draws, body, trim, motif, width, height, depth, rounding)
         return model
@@ -29,12 +31,16 @@ def build(draws: Draws) -> Model:
     _add_ends(model, draws, trim, width, height, depth, rounding)
     _add_slots(model, draws, {"two": 2, "long": 1, "four": 4}[kind], width, height, depth)
     _add_controls(model, draws, trim, width, height, depth)
-    side = draws.choice("decor.side", "small small big none")
+    side = draws.choice("decor.side", "small small big row none")
     if side != "none":
-        x, y = draws.uniform("decor.x", -0.25, 0.25) * width, draws.uniform("decor.y", -0.2, 0.1) * height
-        size = (height * 0.7, height * 0.7) if side == "big" else (width * 0.35, height * 0.2)
-        body.stick(motif, FACE_U["front"] + x, y, *size)
-        body.stick(motif, FACE_U["back"] + x, y, *size)
+        size = height * {"small": 0.35, "big": 0.56, "row": 0.3}[side]
+        x, y = draws.uniform("decor.x", -0.2, 0.2) * width, height * 0.14
+        places = (-1.1 * size, 0, 1.1 * size) if side == "row" else (x,)
+        for place in places:
+            body.stick(motif, FACE_U["front"] + place, y, size)
+            body.stick(motif, FACE_U["back"] + place, y, size)
+        for face in ("left", "right"):
+            body.stick(motif, FACE_U[face], y, height * 0.3)
     return model
 
 
@@ -52,8 +58,8 @@ def _add_ends(model, draws, trim, width, height, depth, rounding) -> None:
         )
     if draws.chance("part.ribs", 0.25):
         rib = rounded_box((width * 0.7, 0.08, depth * 1.01), 0.03, 1)
-        for i in range(draws.integer("part.rib_count", 2, 5)):
-            model.add(trim, move(rib, (0, height * (0.25 + 0.1 * i), 0)))
+        for i in range(draws.integer("part.rib_count", 2, 4)):  # below the motif
+            model.add(trim, move(rib, (0, height * (0.14 + 0.06 * i) + 0.35, 0)))
 
 
 def _add_slots(model, draws, count, width, height, depth) -> None:
@@ -119,4 +125,6 @@ def _add_oven(model, draws, body, trim, motif, width, height, depth, rounding) -
     for i in range(draws.integer("part.knobs", 2, 4)):
         knob = cylinder(0.38, 0, 0.35, 0.32, segments=16)
         model.add(trim, move(knob, (width * 0.42, height * (0.9 - 0.24 * i), front), (90, 0, 0)))
-    body.stick(motif, FACE_U["front"] - width * 0.16, -height * 0.4, width * 0.3, height * 0.14)
+    body.stick(motif, FACE_U["top"] + draws.uniform("decor.x", -0.2, 0.2) * width, 0, depth * 0.8)
+    for face in ("left", "right", "back"):
+        body.stick(motif, FACE_U[face], 0, height * draws.uniform("decor.size", 0.45, 0.75))

@@ -32,6 +32,7 @@ def build(draws: Draws) -> Model:
         plain(color(draws, "color.crimp", "white silver grey"), 0.1, 60),
         move(crimp, (0, cap_height + height, 0)),
     )
+    model.add(body.bare(), cylinder(radius, cap_height - 0.05, cap_height + 0.05, segments=28))
     cap, kind = (
         plain(color(draws, "color.cap", CERAMIC), 0.05, 50),
         draws.choice("part.cap", "wide wide cone narrow"),
