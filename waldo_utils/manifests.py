@@ -116,7 +116,8 @@ def grocery_manifest(root: Path) -> pd.DataFrame:
     """List every photo of the Grocery Store data set (Klasson et al., WACV 2019), split by product.
 
     The lists that the folder holds (train.txt, val.txt, test.txt) are taken together. Products with an odd fine label
-    are test, those with an even one train; of these every fourth is validation. Categories are the coarse classes.
+    are test, those with an even one train; of these every second is validation, so that it holds look-alikes too. Categories
+    are the coarse classes.
 
     Raises:
         FileNotFoundError: `root` holds none of the lists, or no classes.csv.
@@ -147,7 +148,7 @@ def grocery_manifest(root: Path) -> pd.DataFrame:
             rows.append((fields[0], int(fields[1]), names[int(fields[2])].replace("-", " ").lower()))
     manifest = pd.DataFrame(rows, columns=["path", "label", "category"])
     manifest["split"] = np.select(
-        [manifest.label % 2 == 1, manifest.label % 8 == 6], ["test", "validation"], "train"
+        [manifest.label % 2 == 1, manifest.label % 4 == 2], ["test", "validation"], "train"
     )
     return manifest
 
