@@ -11,19 +11,66 @@ from waldo_utils.devices import autocast, device
 from waldo_utils.metrics import recall_at_k
 from waldo_utils.models import RerankingTransformer
 from waldo_utils.retrieval import reorder
+from waldo_utils.scorer import GALLERY, QUERY, Scorer
 
 WEIGHTS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
+PAIRS = {"cpu": 32, "cuda": 4096}  # scored at once: their activations fit the processor's cache
+CODES = 512_000_000  # bytes of photos' codes held at once
 
 
+@torch.inference_mode()
 def rerank_scores(
-    reranker: RerankingTransformer, query_local: np.ndarray, gallery_local: np.ndarray, neighbors: np.ndarray
+    reranker: RerankingTransformer,
+    query_local: np.ndarray,
+    gallery_local: np.ndarray,
+    neighbors: np.ndarray,
+    precision: torch.dtype = torch.float32,
 ) -> np.ndarray:
     """Score every query against each of its neighbors with the transformer; `retrieval.reorder` sorts by it.
 
-    Args, Returns, Raises: as for `pair_scores`; the transformer is put into eval mode.
+    Beside the features, which may be mapped from files, it holds at most `CODES` bytes of photos' codes
+    and the activations of `PAIRS` pairs, however many queries there are.
+
+    Args:
+        reranker: the transformer, read in eval mode.
+        query_local: (Q, D, h, w) local features of the queries.
+        gallery_local: (N, D, h, w) local features of the gallery.
+        neighbors: (Q, K) rows of the gallery.
+        precision: float32 gives the scores of the transformer's `forward`; bfloat16 is up to twice as fast, but
+            its third digit decides between look-alikes: with the starting weights it gave another first neighbor
+            to a tenth of the queries, so the study does not use it.
+
+    Returns:
+        (Q, K) float32 scores.
+
+    Raises:
+        ValueError: shapes do not fit together, neighbors are not rows of the gallery, or features or weights
+            are not finite.
     """
-    reranker.eval().to(device())
-    return pair_scores(reranker, query_local, gallery_local, neighbors)
+    _check_pairs(query_local, gallery_local, neighbors)
+    if query_local.shape[1] != reranker.segment.embedding_dim:
+        raise ValueError(
+            f"the reranker reads {reranker.segment.embedding_dim} channels, the local features have "
+            f"{query_local.shape[1]}: use the image model it was trained with"
+        )
+    scorer = Scorer(reranker, precision)
+    scores = np.empty(neighbors.shape, dtype=np.float32)
+    depth, pairs = neighbors.shape[1], PAIRS[device().type]
+    places = query_local.shape[2] * query_local.shape[3]  # of a map
+    block = max(1, CODES // (scorer.photo_bytes(places) * (depth + 1)))  # queries
+    for start in tqdm(range(0, len(neighbors), block), desc="rerank", unit="block"):
+        shortlist = neighbors[start : start + block]  # (b, K)
+        rows, positions = np.unique(shortlist, return_inverse=True)
+        query = scorer.encode(query_local, np.arange(start, start + len(shortlist)), QUERY)
+        gallery = scorer.encode(gallery_local, rows, GALLERY)
+        owners = torch.arange(len(shortlist), device=device()).repeat_interleave(depth)  # (b * K,)
+        positions = torch.from_numpy(positions.ravel()).to(device())  # (b * K,)
+        parts = [
+            scorer.score(query[q], gallery[g])
+            for q, g in zip(owners.split(pairs), positions.split(pairs), strict=True)
+        ]
+        scores[start : start + block] = torch.cat(parts).view(shortlist.shape).cpu().numpy()
+    return _finite(scores)
 
 
 def local_matching(query: Tensor, gallery: Tensor) -> Tensor:
@@ -61,10 +108,7 @@ def pair_scores(
     Raises:
         ValueError: queries and neighbor lists differ in number, or a score is not finite.
     """
-    if len(query_local) != len(neighbors):
-        raise ValueError(
-            f"{len(query_local)} queries but {len(neighbors)} neighbor lists: pass one list per query"
-        )
+    _check_pairs(query_local, gallery_local, neighbors)
     scores = np.empty(neighbors.shape, dtype=np.float32)
     for start in tqdm(range(0, len(neighbors), batch), desc="score pairs", unit="batch"):
         shortlist = neighbors[start : start + batch]  # (b, K)
@@ -74,6 +118,27 @@ def pair_scores(
         with autocast():
             result = score(query.float(), gallery.float())
         scores[start : start + batch] = result.float().cpu().numpy().reshape(shortlist.shape)
+    return _finite(scores)
+
+
+def _check_pairs(query_local: np.ndarray, gallery_local: np.ndarray, neighbors: np.ndarray) -> None:
+    if len(query_local) != len(neighbors):
+        raise ValueError(
+            f"{len(query_local)} queries but {len(neighbors)} neighbor lists: pass one list per query"
+        )
+    if query_local.shape[1:] != gallery_local.shape[1:]:
+        raise ValueError(
+            f"local features are {query_local.shape[1:]} per query but {gallery_local.shape[1:]} per gallery photo: "
+            "use one model and one photo size for both"
+        )
+    if neighbors.size and not (0 <= neighbors.min() and neighbors.max() < len(gallery_local)):
+        raise ValueError(
+            f"neighbors are rows {neighbors.min()} to {neighbors.max()} of a gallery of {len(gallery_local)}: "
+            "pass the gallery they were searched in"
+        )
+
+
+def _finite(scores: np.ndarray) -> np.ndarray:
     if not np.isfinite(scores).all():
         raise ValueError("some pair scores are not finite: the weights or the local features are broken")
     return scores
