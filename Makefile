@@ -1,4 +1,4 @@
-# make study [PROFILE=mini|grocery|paper|smoke] [FORCE=1]   run the notebooks, only what changed
+# make study [PROFILE=mini|grocery|rehearsal|paper|smoke] [FORCE=1]   run the notebooks, only what changed
 # make test                                                 lint and test
 # make lab                                                  open JupyterLab
 PROFILE ?= mini

@@ -59,6 +59,20 @@ def test_contrastive_loss_and_gradient_are_the_published_ones():
     np.testing.assert_allclose(embeddings.grad, parity["contrastive_grad"], atol=1e-6)
 
 
+@pytest.mark.skipif(not PARITY.exists(), reason="the inputs and outputs of the published code are not here")
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_the_published_loss_survives_half_precision(half):
+    parity = np.load(PARITY)
+    labels = torch.from_numpy(parity["contrastive_labels"])
+    assert [int((labels == label).sum()) for label in labels[-2:]] == [1, 1]  # anchors without positives
+    embeddings = torch.from_numpy(parity["contrastive_features"]).to(half).requires_grad_()
+    loss = contrastive_loss(embeddings, labels, 0.05)
+    loss.backward()
+    assert loss.item() == pytest.approx(float(parity["contrastive_loss"]), rel=2e-2)
+    assert embeddings.grad.isfinite().all()
+    assert torch.tensor(1 / 0.05).half().exp().isinf()  # the authors' exponential of a twin overflows
+
+
 def test_pair_loss_is_the_mean_binary_cross_entropy():
     loss = pair_loss(torch.tensor([0.0, 2.0]), torch.tensor([0.0]))
     assert loss.item() == pytest.approx((2 * math.log(2) + math.log(1 + math.exp(-2))) / 3)

@@ -144,6 +144,41 @@ def test_hold_out_moves_whole_products_and_families():
     assert (manifests.hold_out(manifest, 0.2, seed=0).split == held.split).all()
 
 
+def test_hold_out_takes_as_many_products_of_sop_as_uned_does():
+    products = [
+        1000,
+        941,
+        300,
+        1200,
+        957,
+        822,
+        1010,
+        1099,
+        1187,
+        888,
+        1001,
+        913,
+    ]  # of twelve made-up categories
+    category = np.repeat([f"category {i}" for i in range(12)], products)
+    manifest = pd.DataFrame(
+        {"path": range(11_318), "label": range(11_318), "category": category, "split": "train"}
+    )
+    held = manifests.hold_out(manifest, 0.2, seed=0)
+    assert held.split.value_counts().to_dict() == {"train": 9054, "validation": 2264}
+    shares = held[held.split == "validation"].category.value_counts() / manifest.category.value_counts()
+    assert shares.between(0.198, 0.202).all()
+
+
+def test_hold_out_leaves_and_takes_at_least_one_of_each_category():
+    category = np.repeat(["x", "y", "z"], [2, 3, 1])
+    manifest = pd.DataFrame({"path": range(6), "label": range(6), "category": category, "split": "train"})
+    for fraction in (0.01, 0.5, 0.99):
+        counts = manifests.hold_out(manifest, fraction, seed=0).groupby(["category", "split"]).size()
+        assert counts["x"].to_dict() == {"train": 1, "validation": 1}
+        assert set(counts["y"].index) == {"train", "validation"}
+        assert counts["z"].to_dict() == {"train": 1}
+
+
 def test_grocery(tmp_path):
     (tmp_path / "classes.csv").write_text(
         "Class Name (str),Class ID (int),Coarse Class Name (str),Coarse Class ID (int),Iconic Image Path (str)\n"
@@ -178,6 +213,20 @@ def test_data_are_found_in_a_folder_above_and_in_a_zip(sop, tmp_path, monkeypatc
             out.write(path, path.relative_to(sop.parent))
     monkeypatch.setenv("WALDO_DATA", str(archive))
     assert (manifests.find_data("sop") / "Ebay_train.txt").exists()
+    assert (manifests.find_in("sop", archive) / "Ebay_train.txt").exists()
+
+
+def test_the_transfer_set_is_found_beside_the_other(sop, tmp_path, monkeypatch):
+    monkeypatch.setattr(manifests, "ROOT", tmp_path / "project")
+    monkeypatch.setenv("WALDO_DATA", str(sop))
+    (tmp_path / "train.csv").touch()  # of something else
+    with pytest.raises(FileNotFoundError, match="no products10k data"):
+        manifests.find_data("products10k")
+    (tmp_path / "Products-10k").mkdir()
+    (tmp_path / "Products-10k" / "train.csv").touch()
+    assert manifests.find_data("products10k") == tmp_path / "Products-10k"
+    with pytest.raises(FileNotFoundError, match="no products10k data in .*Stanford_Online_Products"):
+        manifests.find_in("products10k", sop)
 
 
 def test_an_archive_that_leads_out_of_its_folder_is_refused(tmp_path):

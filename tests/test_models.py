@@ -6,6 +6,7 @@ import torch
 
 from waldo_utils import starting_weights
 from waldo_utils.models import ImageModel, RerankingTransformer, sine_position_code
+from waldo_utils.published import published_name
 from waldo_utils.study import ROOT, GlobalStage, RerankerStage
 
 PARITY = ROOT.parent / "shared" / "parity" / "rrt_parity.npz"
@@ -89,6 +90,21 @@ def test_reranker_and_position_code_are_the_published_ones():
     torch.testing.assert_close(logits, parity["logits"], atol=1e-5, rtol=0)
     code = sine_position_code(7, 7, 128).T.reshape(128, 7, 7)
     torch.testing.assert_close(code, parity["position_embedding"], atol=1e-6, rtol=0)
+
+
+@pytest.mark.skipif(not PARITY.exists(), reason="the inputs and outputs of the published code are not here")
+def test_the_published_logits_survive_half_precision():
+    with np.load(PARITY) as parity:
+        given = {
+            name: torch.from_numpy(parity[name]) for name in parity.files if parity[name].dtype.kind == "f"
+        }
+    model = RerankingTransformer().eval()
+    model.load_state_dict(
+        {name: given[f"weights/{published_name(name, matcher=True)}"] for name in model.state_dict()}
+    )
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = model(given["src_local"], given["tgt_local"])
+    assert (logits.float() - given["logits"]).abs().max() < 0.05
 
 
 def test_starting_weights_fit_the_small_models():

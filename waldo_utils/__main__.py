@@ -1,4 +1,4 @@
-"""Command line of the study: run the notebooks, see what is up to date, make the starting weights."""
+"""Command line of the study: run the notebooks, see what is up to date, make the starting weights, test published ones."""
 
 import argparse
 import sys
@@ -27,6 +27,30 @@ def main(arguments: list[str] | None = None) -> int:
     )
     pretrain.add_argument(
         "--work", type=Path, default=ROOT / "data" / "pretraining", help="folder for photos and checkpoints"
+    )
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="reproduce the paper without training: test a published checkpoint on Stanford Online Products",
+        description="Reproduce the paper without training: the test set of Stanford Online Products, resized to 256 "
+        "and cropped to 224 pixels, searched by the global model (CO) and reranked (CO + RRT).",
+    )
+    evaluate.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="FILE", help="published reranking checkpoint (.pt)"
+    )
+    evaluate.add_argument(
+        "--global-checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="published global checkpoint, which gives the shortlist (default: the checkpoint's own)",
+    )
+    evaluate.add_argument(
+        "--data", type=Path, metavar="PLACE", help="folder or zip file of the photos (default: WALDO_DATA)"
+    )
+    evaluate.add_argument(
+        "--depth", type=int, default=100, help="neighbors reranked per query (default: 100)"
+    )
+    evaluate.add_argument(
+        "--output", type=Path, metavar="TABLE.csv", help="also write the table, and its provenance beside it"
     )
     readme = commands.add_parser("readme", help="write the tables of results/ into README.md")
     readme.add_argument("--check", action="store_true", help="only say whether they agree")
@@ -69,13 +93,29 @@ def _pretrain(options: argparse.Namespace) -> int:
     return 0
 
 
+def _evaluate(options: argparse.Namespace) -> int:
+    from waldo_utils import manifests, published
+
+    if options.output and options.output.suffix != ".csv":
+        raise ValueError(f"--output is {options.output}: choose a name that ends in .csv")
+    root = manifests.find_in("sop", options.data) if options.data else manifests.find_data("sop")
+    table, provenance = published.evaluate(options.checkpoint, options.global_checkpoint, root, options.depth)
+    print(published.report(table, provenance))
+    if options.output:
+        published.save(table, provenance, options.output)
+    return 0
+
+
 def _readme(options: argparse.Namespace) -> int:
     from waldo_utils import readme
 
     return readme.update(ROOT / "README.md", check=options.check)
 
 
-_COMMANDS = {"run": _run, "status": _status, "profiles": _profiles, "pretrain": _pretrain, "readme": _readme}
+_COMMANDS = {
+    "run": _run, "status": _status, "profiles": _profiles, "pretrain": _pretrain, "evaluate": _evaluate,
+    "readme": _readme,
+}  # fmt: skip
 
 if __name__ == "__main__":
     sys.exit(main())

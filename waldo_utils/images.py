@@ -79,6 +79,26 @@ class PhotoCache:
         return PhotoCache(self.pixels, self.shapes, self.rows[np.asarray(rows)])
 
 
+class PhotoFiles:
+    """Photos decoded from their files at each look, at full size: for a single pass, where a cache is not worth it.
+
+    Item i is photo i as a (3, h, w) uint8 tensor.
+
+    Args:
+        manifest: rows with `path`.
+        root: what the paths are relative to.
+    """
+
+    def __init__(self, manifest: pd.DataFrame, root: Path):
+        self.files = [root / path for path in manifest.path]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, i: int) -> Tensor:
+        return torch.from_numpy(np.array(read_photo(self.files[i]))).permute(2, 0, 1)
+
+
 def build_cache(manifest: pd.DataFrame, root: Path, folder: Path, size: int) -> PhotoCache:
     """Decode all photos of a manifest into a cache, or open it if it is there.
 

@@ -12,7 +12,7 @@ def open_source(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
     """Render or find the photos that the study trains and tests on.
 
     Args:
-        settings: the data stage; `source` is "rendered", "grocery" or "sop".
+        settings: the data stage; `source` is "rendered", "grocery", "sop" or "sop_form".
         folder: where rendered photos are kept.
 
     Returns:
@@ -20,7 +20,8 @@ def open_source(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
 
     Raises:
         FileNotFoundError: a data set that cannot be made here is absent; the message says how to get it.
-        ValueError: the source is unknown, or the manifest breaks a rule of `manifests.check_manifest`.
+        ValueError: the source is unknown, the manifest breaks a rule of `manifests.check_manifest`, or "sop" has
+            other counts than the published ones.
     """
     if settings.source == "rendered":
         from waldo_utils.miniature.datasets import render_sop
@@ -39,11 +40,16 @@ def open_source(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
     elif settings.source == "grocery":
         root = manifests.find_data("grocery")
         manifest = manifests.grocery_manifest(root)
-    elif settings.source == "sop":
+    elif settings.source in ("sop", "sop_form"):
         root = manifests.find_data("sop")
-        manifest = manifests.hold_out(manifests.sop_manifest(root), settings.hold_out, seed=0)
+        manifest = manifests.sop_manifest(root)
+        if settings.source == "sop":
+            manifests.check_sop_counts(manifest)
+        manifest = manifests.hold_out(manifest, settings.hold_out, seed=0)
     else:
-        raise ValueError(f"unknown data source {settings.source!r}: choose rendered, grocery or sop")
+        raise ValueError(
+            f"unknown data source {settings.source!r}: choose rendered, grocery, sop or sop_form"
+        )
     return manifests.check_manifest(manifest, root), root
 
 

@@ -1,5 +1,6 @@
 """The weights that a training starts from: ImageNet's, the study's own from rendered products, or none."""
 
+import pickle
 from pathlib import Path
 
 import torch
@@ -22,20 +23,56 @@ def image_model(settings: GlobalStage) -> ImageModel:
 
     Raises:
         ValueError: the start is unknown, or the weights belong to another architecture.
+        ConnectionError: ImageNet's weights are not here and cannot be downloaded; says where to put them.
     """
     model = ImageModel(settings.backbone, local_norm=settings.local_norm)
     if settings.start == "imagenet":
-        import torchvision
-
-        weights = torchvision.models.get_model_weights(settings.backbone).IMAGENET1K_V1.get_state_dict(
-            progress=True
-        )
-        model.backbone.load_state_dict({k: v for k, v in weights.items() if not k.startswith("fc.")})
+        path = imagenet_file(settings.backbone)
+        weights = {k: v for k, v in load_tensors(path).items() if not k.startswith("fc.")}
+        check_architecture(model.backbone, weights, path)
+        model.backbone.load_state_dict(weights)
     elif settings.start == "rendered":
         load_weights(model, IMAGE_MODEL)
     elif settings.start != "random":
         raise ValueError(f"unknown start {settings.start!r}: choose imagenet, rendered or random")
     return model
+
+
+def imagenet_file(backbone: str) -> Path:
+    """Return the file of torchvision's ImageNet weights in torch's cache; downloaded, and checked by hash, if absent.
+
+    Raises:
+        ConnectionError: it is absent and cannot be downloaded; says where to put it.
+    """
+    import torchvision
+
+    address = torchvision.models.get_model_weights(backbone).IMAGENET1K_V1.url
+    path = Path(torch.hub.get_dir()) / "checkpoints" / address.rsplit("/", 1)[1]
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(address, path, hash_prefix=path.stem.rsplit("-", 1)[1])
+        except (OSError, RuntimeError) as error:
+            raise ConnectionError(
+                f"cannot download {address} ({error}): download it elsewhere and put it at {path}"
+            ) from None
+    return path
+
+
+def load_tensors(path: Path) -> object:
+    """Return what `torch.save` wrote to a file, tensors and plain containers only: nothing in it is executed.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not readable, or holds more than tensors.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}: correct the path")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} is not a whole file of torch weights ({first}): fetch it again") from None
 
 
 def reranker(settings: RerankerStage) -> RerankingTransformer:
@@ -82,8 +119,22 @@ def check_architecture(model: torch.nn.Module, weights: dict, source: object) ->
     Raises:
         ValueError: names up to five missing, unexpected and misshapen tensors.
     """
-    own = {k: tuple(v.shape) for k, v in model.state_dict().items()}
-    given = {k: tuple(v.shape) for k, v in weights.items()}
+    check_shapes(model.state_dict(), weights, source, type(model).__name__)
+
+
+def check_shapes(expected: dict, given: dict, source: object, what: str) -> None:
+    """Refuse tensors whose names or shapes are not the expected ones.
+
+    Args:
+        expected, given: name -> tensor.
+        source: where the given ones come from.
+        what: the expected ones belong to.
+
+    Raises:
+        ValueError: names up to five missing, unexpected and misshapen tensors.
+    """
+    own = {k: tuple(v.shape) for k, v in expected.items()}
+    given = {k: tuple(v.shape) for k, v in given.items()}
     faults = {
         "missing": sorted(own.keys() - given.keys()),
         "unexpected": sorted(given.keys() - own.keys()),
@@ -93,6 +144,4 @@ def check_architecture(model: torch.nn.Module, weights: dict, source: object) ->
         text = "; ".join(
             f"{len(keys)} {kind} ({', '.join(keys[:5])})" for kind, keys in faults.items() if keys
         )
-        raise ValueError(
-            f"{source} does not fit {type(model).__name__}: {text}. Choose weights of this architecture"
-        )
+        raise ValueError(f"{source} does not fit {what}: {text}. Choose weights of this architecture")

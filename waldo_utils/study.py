@@ -26,7 +26,7 @@ class RenderedSet:
 class DataStage:
     """Which photos the study reads and how they are kept."""
 
-    source: str = "sop"  # "sop", "rendered" or "grocery"
+    source: str = "sop"  # "sop", of the published counts; "sop_form", of any; "rendered" or "grocery"
     transfer: str = "products10k"  # "products10k" or "rendered"
     rendered: RenderedSet | None = None
     rendered_transfer: RenderedSet | None = None
@@ -174,6 +174,14 @@ PROFILES: dict[str, Study] = {
         Study(
             name="paper",
             summary="Stanford Online Products and Products-10k with the published recipe, one GPU",
+        ),
+        Study(
+            name="rehearsal",
+            summary="the recipe of `paper`, shrunk: rehearse it on a tiny folder of SOP's form before the days of the full run",
+            data=DataStage(source="sop_form", cache_size=48),
+            global_=GlobalStage(resize=48, size=42, epochs=2, batch=16, drops=(1,)),
+            reranker=RerankerStage(epochs=2, triplets=16, negatives=10, drops=(1,), finetune_epochs=1),
+            evaluation=EvaluationStage(depth=5, resamples=200, ablation_products=3),
         ),
     )
 }
