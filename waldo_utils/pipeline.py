@@ -40,6 +40,7 @@ STAGES = (
             "06_categories_and_neighbors",
         ),
     ),
+    Stage("09_demo", ("03_train_reranker",)),
 )
 
 
@@ -221,7 +222,7 @@ def execute(notebook: Path, output: Path, parameters: dict) -> str:
     from traitlets.config import Config
 
     output.parent.mkdir(parents=True, exist_ok=True)
-    os.environ["JUPYTER_PATH"] = str(_kernel_folder())
+    os.environ["JUPYTER_PATH"] = str(kernel_folder())
     try:
         papermill.execute_notebook(
             str(notebook),
@@ -234,6 +235,7 @@ def execute(notebook: Path, output: Path, parameters: dict) -> str:
             config=Config(KernelManager={"transport_encryption": "auto"}),
             stderr_file=sys.stderr,
             request_save_on_cell_execute=True,
+            store_widget_state=False,  # a widget needs a kernel: its state would be megabytes that show nothing
         )
     except PapermillExecutionError as error:
         first = error.source.strip().splitlines()[0] if error.source.strip() else ""
@@ -333,7 +335,7 @@ def _check_writable(folder: Path) -> None:
         raise OSError(f"cannot write to {folder} ({error.strerror}): make it writable") from None
 
 
-def _kernel_folder() -> Path:
+def kernel_folder() -> Path:
     """Return a folder with a kernel that runs this Python, whatever kernels the user has installed."""
     import json
 
