@@ -1,13 +1,14 @@
 # make study [PROFILE=mini|grocery|rehearsal|paper|smoke] [FORCE=1]   run the notebooks, only what changed
 # make test                                                 lint and test
 # make lab                                                  open JupyterLab
+# make demo [PROFILE=mini]                                  open the demo as a page
 PROFILE ?= mini
 PYTHON := .venv/bin/python
 SETUP := .stamps/setup
 export UV_PYTHON_DOWNLOADS := never
 export TQDM_MININTERVAL ?= 5
 
-.PHONY: help study test lab setup lint lock clean
+.PHONY: help study test lab demo setup lint lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -24,6 +25,9 @@ lint: $(SETUP)
 
 lab: $(SETUP)
 	@$(PYTHON) -m jupyterlab notebooks
+
+demo: $(SETUP)
+	@$(PYTHON) -m waldo_utils demo --profile $(PROFILE)
 
 setup: $(SETUP)
 

@@ -1,4 +1,4 @@
-"""Command line of the study: run the notebooks, see what is up to date, make the starting weights, test published ones."""
+"""Command line of the study: run the notebooks, test published weights, search your own photos, open the demo."""
 
 import argparse
 import sys
@@ -54,10 +54,25 @@ def main(arguments: list[str] | None = None) -> int:
     )
     readme = commands.add_parser("readme", help="write the tables of results/ into README.md")
     readme.add_argument("--check", action="store_true", help="only say whether they agree")
+    index = commands.add_parser("index", help="make or update the index of a folder of photos")
+    index.add_argument("folder", type=Path, metavar="FOLDER", help="its sub-folders name products")
+    index.add_argument("--output", type=Path, metavar="DIR", help="default: below data/indexes")
+    index.add_argument("--profile", default="mini", help="whose models (default: mini)")
+    search = commands.add_parser("search", help="find the product of a photo in an index")
+    search.add_argument("photo", type=Path, metavar="PHOTO")
+    search.add_argument("--crop", metavar="X,Y,W,H", help="left, top, width, height in pixels (default: all)")
+    search.add_argument("--top", type=int, default=10, help="matches to show (default: 10)")
+    search.add_argument("--index", type=Path, metavar="DIR", help="default: the index that was made last")
+    search.add_argument("--output", type=Path, metavar="PNG", help="also write a picture of the matches")
+    search.add_argument("--json", action="store_true", help="print JSON")
+    demo = commands.add_parser("demo", help="open the demo as a page (needs the extra `demo`)")
+    demo.add_argument("--profile", default="mini", help=f"one of {', '.join(PROFILES)} (default: mini)")
+    demo.add_argument("--port", type=int, default=8866, help="of the page (default: 8866)")
+    demo.add_argument("--no-browser", action="store_true", help="only serve the page")
     options = parser.parse_args(arguments)
     try:
         return _COMMANDS[options.command](options)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -112,10 +127,78 @@ def _readme(options: argparse.Namespace) -> int:
     return readme.update(ROOT / "README.md", check=options.check)
 
 
+def _index(options: argparse.Namespace) -> int:
+    from waldo_utils import index, searching
+
+    models = searching.open_models(pipeline.find_profile(options.profile))
+    output = options.output or index.default_output(options.folder)
+    print(f"models: {models.weights}", flush=True)
+    summary = index.update(options.folder, output, models, options.profile)
+    print(
+        f"{summary.added} added, {summary.changed} changed, {summary.removed} removed, {summary.kept} as before, "
+        f"{len(summary.unreadable)} left out"
+    )
+    for entry in summary.unreadable[:20]:
+        print(f"left out: {entry.fault}")
+    if len(summary.unreadable) > 20:
+        print(f"... and {len(summary.unreadable) - 20} more, listed in {output / 'index.json'}")
+    print(f"index: {output}")
+    return 0
+
+
+def _search(options: argparse.Namespace) -> int:
+    import json
+
+    from waldo_utils import figures, images, index, rejection, searching
+
+    if options.top < 1:
+        raise ValueError(f"--top {options.top} shows nothing: choose 1 or more")
+    folder = options.index or index.newest()
+    box = searching.parse_box(options.crop) if options.crop else None
+    photo = images.read_photo(options.photo)
+    models = searching.open_models(pipeline.find_profile(index.profile_of(folder)))
+    opened = index.open_index(folder, models)
+    answer = searching.search(models, opened.gallery, photo, box)
+    table = searching.matches(answer, opened.gallery, options.top)
+    verdict = rejection.sentence(opened.threshold, answer.best)
+    if options.output:
+        picture = figures.answer_grid(answer.query, [opened.gallery.photo(row) for row in table.row], table)
+        figures.save(picture, options.output)
+    if options.json:
+        content = {
+            "photo": str(options.photo),
+            "crop": searching.clip_box(box, photo.size) if box else None,
+            "index": str(folder),
+            "folder": str(opened.folder),
+            "models": models.weights,
+            "verdict": verdict,
+            "in catalogue": None if opened.threshold is None else answer.best >= opened.threshold.value,
+            "matches": json.loads(table.drop(columns="row").to_json(orient="records")),
+        }
+        print(json.dumps(content, indent=1))
+    else:
+        print(f"index: {folder} ({len(opened.gallery)} photos)\nmodels: {models.weights}\n{verdict}\n")
+        print(table.drop(columns="row").round({"score": 2, "similarity": 3}).to_string(index=False))
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from waldo_utils import page
+
+    return page.serve(pipeline.find_profile(options.profile), options.port, not options.no_browser)
+
+
 _COMMANDS = {
-    "run": _run, "status": _status, "profiles": _profiles, "pretrain": _pretrain, "evaluate": _evaluate,
+    "run": _run,
+    "status": _status,
+    "profiles": _profiles,
+    "pretrain": _pretrain,
+    "evaluate": _evaluate,
     "readme": _readme,
-}  # fmt: skip
+    "index": _index,
+    "search": _search,
+    "demo": _demo,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -393,3 +393,77 @@ def ablation_heatmap(table: pd.DataFrame) -> Figure:
         figure.tight_layout()
     plt.close(figure)
     return figure
+
+
+def answer_grid(
+    query: Image.Image, photos: Sequence[Image.Image], table: pd.DataFrame, label: str | None = None
+) -> Figure:
+    """Show a query and its matches in order, each with its rank by global similarity and its product.
+
+    Args:
+        query: the crop that was searched.
+        photos: the matches, best first.
+        table: one row per match: columns `global rank`, `score` and `product`.
+        label: product of the query where it is known: matches get a green frame and a check mark, or a vermilion
+            frame and a cross. None: grey frames.
+    """
+    columns = min(len(photos), 5)
+    lines = -(-len(photos) // 5)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            lines, columns + 1, figsize=(1.75 * (columns + 1), 2.35 * lines), squeeze=False
+        )
+        for ax in axes.flat:
+            ax.set_xticks([])
+            ax.set_yticks([])
+            ax.spines[:].set_visible(False)
+        _framed(axes[0][0], query, QUERY, "")
+        axes[0][0].set_title("query", fontsize=11)
+        for i, (photo, row) in enumerate(zip(photos, table.to_dict("records"), strict=True)):
+            ax = axes[i // 5][i % 5 + 1]
+            color, mark = (
+                (GREY, "") if label is None else (RIGHT, "✓") if row["product"] == label else (WRONG, "✗")
+            )
+            _framed(ax, photo, color, mark)
+            ax.set_title(f"{i + 1} (was {row['global rank']})", fontsize=11)
+            name = row["product"].split("/")[-1]
+            ax.set_xlabel(
+                f"{name[:16]}\nscore {row['score']:.2f}" if name else f"score {row['score']:.2f}", fontsize=9
+            )
+        figure.tight_layout(pad=0.5, h_pad=1.2)
+    plt.close(figure)
+    return figure
+
+
+def rejection_curve(curve: pd.DataFrame, threshold: float) -> Figure:
+    """Draw how often an absent product is accepted and a present one refused, against the threshold.
+
+    Args:
+        curve: columns `threshold`, `false accept`, `false reject`.
+        threshold: the one in use.
+    """
+    with plt.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(8, 3.6))
+        ax.step(
+            curve.threshold,
+            100 * curve["false accept"],
+            where="post",
+            color=VERMILION,
+            label="absent, accepted",
+        )
+        ax.step(
+            curve.threshold,
+            100 * curve["false reject"],
+            where="post",
+            color=BLUE,
+            ls="--",
+            label="present, refused",
+        )
+        ax.axvline(threshold, color=GREY, linewidth=1)
+        ax.text(threshold, 102, f"threshold {threshold:.2f}", ha="center", fontsize=11)
+        ax.set(xlabel="best score of a search", ylabel="% of queries", ylim=(0, 100))
+        ax.grid(alpha=0.3)
+        ax.legend(loc="center left")
+        figure.tight_layout()
+    plt.close(figure)
+    return figure

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -19,22 +20,32 @@ from waldo_utils.artifacts import write_atomically
 from waldo_utils.models import IMAGENET_MEAN, IMAGENET_STD
 
 
-def read_photo(path: Path) -> Image.Image:
+def read_photo(source: Path | BinaryIO, name: str | None = None) -> Image.Image:
     """Return a photo upright (EXIF rotation applied) and in RGB.
 
     Grey, palette, CMYK and 16-bit photos are converted, transparent parts become white, of an animation the first
     frame counts.
 
+    Args:
+        source: a file, or the opened bytes of one.
+        name: what errors call it; None: its path.
+
     Raises:
         ValueError: the file is no photo, is cut off, or is too large to be decoded safely; names the file.
     """
+    path = name or source
     try:
-        with Image.open(path) as opened:
+        with Image.open(source) as opened:
             photo = ImageOps.exif_transpose(opened)
             photo.load()
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path} is too large ({error}): scale it down or remove it") from None
     except (OSError, SyntaxError, ValueError) as error:
+        if _is_heic(source):
+            raise ValueError(
+                f"{path} is a HEIC photo, which is not read here: export it as JPEG "
+                "(iPhone: Settings, Camera, Formats, Most Compatible)"
+            ) from None
         raise ValueError(f"{path} cannot be read as a photo ({error}): restore or remove it") from None
     if photo.mode.startswith("I"):  # 16 or 32 bit grey
         values = np.asarray(photo, dtype=np.float64)
@@ -45,6 +56,37 @@ def read_photo(path: Path) -> Image.Image:
         white = Image.new("RGBA", photo.size, "white")
         return Image.alpha_composite(white, photo).convert("RGB")
     return photo.convert("RGB")
+
+
+def shrink(photo: Image.Image, side: int) -> Image.Image:
+    """Return a photo with its shorter side scaled down to `side` pixels; smaller photos stay as they are."""
+    scale = side / min(photo.size)
+    if scale >= 1:
+        return photo
+    size = (max(round(photo.width * scale), 1), max(round(photo.height * scale), 1))
+    return photo.resize(size, Image.Resampling.BICUBIC)
+
+
+def _is_heic(source: Path | BinaryIO) -> bool:
+    """Return whether a file starts like one of the HEIF family, as iPhones write it."""
+    try:
+        if isinstance(source, Path):
+            with source.open("rb") as file:
+                head = file.read(12)
+        else:
+            source.seek(0)
+            head = source.read(12)
+    except OSError:
+        return False
+    return head[4:8] == b"ftyp" and head[8:12] in (
+        b"heic",
+        b"heix",
+        b"hevc",
+        b"heim",
+        b"heis",
+        b"mif1",
+        b"msf1",
+    )
 
 
 class PhotoCache:
@@ -126,13 +168,7 @@ def build_cache(manifest: pd.DataFrame, root: Path, folder: Path, size: int) -> 
         )
 
     def decode(file: Path) -> np.ndarray:
-        photo = read_photo(file)
-        scale = size / min(photo.size)
-        if scale < 1:
-            photo = photo.resize(
-                (round(photo.width * scale), round(photo.height * scale)), Image.Resampling.BICUBIC
-            )
-        return np.asarray(photo)
+        return np.asarray(shrink(read_photo(file), size))
 
     shapes = np.empty((len(files), 2), dtype=np.int64)
 

@@ -45,6 +45,7 @@ STAGES = (
             "06_categories_and_neighbors",
         ),
     ),
+    Stage("09_demo", ("03_train_reranker",)),
 )
 
 
@@ -226,7 +227,7 @@ def execute(notebook: Path, output: Path, parameters: dict) -> str:
     from traitlets.config import Config
 
     output.parent.mkdir(parents=True, exist_ok=True)
-    os.environ["JUPYTER_PATH"] = str(_kernel_folder())
+    os.environ["JUPYTER_PATH"] = str(kernel_folder())
     for name in KEEP_MEMORY:
         os.environ.setdefault(name, str(4 << 30))
     try:
@@ -241,6 +242,7 @@ def execute(notebook: Path, output: Path, parameters: dict) -> str:
             config=Config(KernelManager={"transport_encryption": "auto"}),
             stderr_file=sys.stderr,
             request_save_on_cell_execute=True,
+            store_widget_state=False,  # a widget needs a kernel: its state would be megabytes that show nothing
         )
     except PapermillExecutionError as error:
         first = error.source.strip().splitlines()[0] if error.source.strip() else ""
@@ -340,7 +342,7 @@ def _check_writable(folder: Path) -> None:
         raise OSError(f"cannot write to {folder} ({error.strerror}): make it writable") from None
 
 
-def _kernel_folder() -> Path:
+def kernel_folder() -> Path:
     """Return a folder with a kernel that runs this Python, whatever kernels the user has installed."""
     import json
 

@@ -1,0 +1,220 @@
+"""Search by photo: boxes by hand, the search against the plain steps, a threshold against counts on paper."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from waldo_utils import rejection, reranking, retrieval, searching
+from waldo_utils.images import TestTransform, read_photo
+from waldo_utils.models import ImageModel, RerankingTransformer
+from waldo_utils.searching import Gallery, Models
+
+
+def small_models(seed=0):
+    torch.manual_seed(seed)
+    image = ImageModel("resnet18", dim=16, local_norm=4.0).eval()
+    reranker = RerankingTransformer(dim=16, heads=2, layers=2, feedforward=32).eval()
+    return Models(image, image, reranker, TestTransform(32, 32), 32, "random", False, f"digest{seed}")
+
+
+def drawn_photo(seed, size=(48, 40)):
+    pixels = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST)
+
+
+def small_gallery(models, count=6, products=("a", "a", "b", "b", "c", "")):
+    photos = [drawn_photo(i) for i in range(count)]
+    batch = torch.stack([searching.prepare(models, photo) for photo in photos])
+    embedding, local = searching.features(models, batch)
+    names = [f"photo{i}.jpg" for i in range(count)]
+    products = np.array(products)
+    return Gallery(embedding, local, names, products, np.where(products == "", "", "toy"), photos.__getitem__)
+
+
+@pytest.fixture(scope="module")
+def models():
+    return small_models()
+
+
+@pytest.fixture(scope="module")
+def gallery(models):
+    return small_gallery(models)
+
+
+# ---------------------------------------------------------------- boxes
+
+
+@pytest.mark.parametrize(
+    "box, expected",
+    [
+        ((10, 20, 30, 40), (10, 20, 30, 40)),
+        ((-5, -5, 20, 20), (0, 0, 15, 15)),
+        ((90, 70, 50, 50), (90, 70, 10, 10)),
+        ((-10, -10, 500, 500), (0, 0, 100, 80)),
+    ],
+)
+def test_a_box_is_clipped_to_the_photo(box, expected):
+    assert searching.clip_box(box, (100, 80)) == expected
+
+
+@pytest.mark.parametrize("box", [(100, 0, 10, 10), (0, 0, 0, 10), (-10, 0, 10, 10), (5, 5, 10, -2)])
+def test_a_box_that_holds_nothing_is_refused(box):
+    with pytest.raises(ValueError, match="holds nothing of the photo .100 x 80 pixels."):
+        searching.clip_box(box, (100, 80))
+
+
+def test_a_box_is_scaled_exactly_and_rounded_outwards():
+    assert searching.scale_box((100, 50, 200, 150), 2.5) == (250, 125, 500, 375)
+    assert searching.scale_box((1, 1, 1, 1), 2.5) == (2, 2, 3, 3)  # 2.5 to 5.0
+    assert searching.scale_box((10, 10, 10, 10), 0.25) == (2, 2, 3, 3)  # 2.5 to 5.0
+
+
+def test_a_box_is_read_from_text():
+    assert searching.parse_box("1,2,30,40") == (1, 2, 30, 40)
+    for text in ("1,2,3", "1,2,3,x", "", "1,2,3,4,5"):
+        with pytest.raises(ValueError, match="a crop is left,top,width,height"):
+            searching.parse_box(text)
+
+
+def test_the_crop_is_these_pixels():
+    photo = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6))
+    assert np.asarray(searching.crop(photo, (1, 2, 3, 9))).tolist() == [[13, 14, 15], [19, 20, 21]]
+    assert searching.crop(photo, None) is photo
+
+
+# ---------------------------------------------------------------- search
+
+
+def test_a_search_is_the_plain_steps(models, gallery):
+    answer = searching.search(models, gallery, drawn_photo(2), box=(0, 0, 24, 40), depth=4)
+    pixels = searching.prepare(models, drawn_photo(2).crop((0, 0, 24, 40)))
+    embedding, local = searching.features(models, pixels[None])
+    neighbors, similarities = retrieval.nearest_neighbors(embedding, 4, gallery.embedding)
+    assert answer.rows.tolist() == neighbors[0].tolist()
+    np.testing.assert_allclose(answer.similarities, similarities[0])
+    scores = reranking.rerank_scores(models.reranker, local, gallery.local, neighbors)
+    np.testing.assert_allclose(answer.scores, scores[0], atol=0.05)  # pair_scores may compute in bfloat16
+    assert answer.rows[answer.reranked].tolist() == retrieval.reorder(neighbors, answer.scores[None])[0].tolist()
+    assert answer.best == answer.scores.max()
+    assert set(answer.seconds) == {"crop and resize", "features", "shortlist", "rerank"}
+
+
+def test_a_photo_of_the_gallery_finds_itself_unless_left_out(models, gallery):
+    assert searching.search(models, gallery, gallery.photo(3)).rows[0] == 3
+    left_out = searching.search(models, gallery, gallery.photo(3), exclude=3)
+    assert sorted(left_out.rows) == [0, 1, 2, 4, 5]
+    assert len(searching.search(models, gallery, gallery.photo(3), exclude=3, depth=2).rows) == 2
+
+
+def test_the_local_features_come_from_the_finetuned_model(models, gallery):
+    other = small_models(seed=1)
+    both = Models(models.shortlist, other.local, models.reranker, models.transform, 32, "", True, "")
+    batch = searching.prepare(models, gallery.photo(0))[None]
+    embedding, local = searching.features(both, batch)
+    np.testing.assert_array_equal(embedding, searching.features(models, batch)[0])
+    np.testing.assert_array_equal(local, searching.features(other, batch)[1])
+
+
+def test_the_table_tells_both_ranks(models, gallery):
+    answer = searching.Answer(
+        gallery.photo(0), gallery.local[0], np.array([4, 0, 5]), np.array([0.9, 0.8, 0.7]),
+        np.array([0.0, 2.0, 1.0]), {},
+    )  # fmt: skip
+    table = searching.matches(answer, gallery, top=2)
+    assert table["row"].tolist() == [0, 5]
+    assert table["global rank"].tolist() == [2, 3]
+    assert table["change"].tolist() == [1, 1]
+    assert table["product"].tolist() == ["a", ""]
+    assert table["category"].tolist() == ["toy", ""]
+
+
+def test_an_empty_gallery_and_broken_features_are_refused(models, gallery):
+    nothing = Gallery(gallery.embedding[:0], gallery.local[:0], [], gallery.products[:0], gallery.categories[:0], None)
+    with pytest.raises(ValueError, match="holds no photo to find"):
+        searching.search(models, nothing, drawn_photo(0))
+    with pytest.raises(ValueError, match="not finite"):
+        searching.score(models, gallery.local[0] * np.float16(np.nan), gallery.local)
+
+
+def test_the_benchmark_has_all_steps_and_their_shares(models, gallery):
+    table = searching.benchmark(models, gallery, [drawn_photo(i) for i in range(4)], warm_up=1).set_index("step")
+    assert table.index.tolist() == ["crop and resize", "features", "shortlist", "rerank", "total"]
+    assert table.share[:-1].sum() == pytest.approx(1)
+    assert (table["p50 ms"] <= table["p95 ms"]).all()
+
+
+# ---------------------------------------------------------------- photos as phones write them
+
+
+@pytest.mark.parametrize("orientation, size", [(1, (40, 30)), (6, (30, 40)), (8, (30, 40)), (3, (40, 30))])
+def test_a_photo_is_upright(tmp_path, orientation, size):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (40, 30)).save(tmp_path / "x.jpg", exif=exif)
+    assert read_photo(tmp_path / "x.jpg").size == size
+
+
+def test_a_heic_photo_names_the_remedy(tmp_path):
+    (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    with pytest.raises(ValueError, match="IMG_1.HEIC is a HEIC photo.*export it as JPEG"):
+        read_photo(tmp_path / "IMG_1.HEIC")
+
+
+# ---------------------------------------------------------------- not in the catalogue
+
+# Best scores of four queries, with their product in the gallery and without.
+SCORES = pd.DataFrame({"product": list("abcd"), "present": [3.0, 2.0, 5.0, 0.5], "absent": [1.0, 0.0, 2.5, -1.0]})
+
+
+def test_the_curve_counts_both_errors():
+    curve = rejection.curve(SCORES)
+    for row in curve.itertuples(index=False):
+        threshold, accepted, refused = row
+        assert accepted == sum(SCORES.absent >= threshold) / 4
+        assert refused == sum(SCORES.present < threshold) / 4
+    assert (curve["false accept"].iloc[0], curve["false reject"].iloc[0]) == (1, 0)
+    assert (curve["false accept"].iloc[-1], curve["false reject"].iloc[-1]) == (0, 1)
+
+
+def test_the_threshold_has_the_fewest_errors_and_rates_of_products_it_has_not_seen():
+    threshold = rejection.choose_threshold(SCORES)
+    assert threshold.value == 1.5  # one of four accepted (2.5), one refused (0.5): no other value does better
+    # Products a and c choose 2.75: 2.0 and 0.5 of b and d are refused. b and d choose 0.25: 1.0 and 2.5 are accepted.
+    assert (threshold.false_accept, threshold.false_reject) == (0.5, 0.5)
+    assert (threshold.queries, threshold.products) == (4, 4)
+    with pytest.raises(ValueError, match="needs queries of two products, got 1"):
+        rejection.choose_threshold(SCORES[:1])
+
+
+def test_best_scores_leave_the_product_out(models, gallery):
+    queries = np.array([0, 2])
+    table = rejection.best_scores(models, gallery, queries, depth=6)
+    for query, row in zip(queries, table.itertuples(), strict=True):
+        others = [i for i in range(6) if i != query]
+        scores = dict(zip(others, searching.score(models, gallery.local[query], gallery.local[others]), strict=True))
+        assert row.present == pytest.approx(max(scores.values()))
+        absent = [s for i, s in scores.items() if gallery.products[i] != gallery.products[query]]
+        assert row.absent == pytest.approx(max(absent))
+    with pytest.raises(ValueError, match="has no other photo"):
+        rejection.best_scores(models, gallery, np.array([4]))
+    assert rejection.labelled_rows(gallery.products, 10).tolist() == [0, 1, 2, 3]
+    assert len(rejection.labelled_rows(gallery.products, 2)) == 2
+
+
+def test_a_threshold_is_kept_with_the_models_it_belongs_to(models):
+    threshold = rejection.choose_threshold(SCORES)
+    table = rejection.table(threshold, models)
+    assert rejection.from_table(table, models) == threshold
+    assert rejection.from_table(table, small_models(seed=1)) is None
+    assert "probably not in the catalogue (best score 1.40, threshold 1.50" in rejection.sentence(threshold, 1.4)
+    assert rejection.sentence(threshold, 1.5).startswith("probably in the catalogue")
+    assert "no statement" in rejection.sentence(None, 1.5)
+
+
+def test_joined_galleries_keep_rows_and_photos(models, gallery):
+    joined = rejection.join(gallery, small_gallery(models, 2, ("x", "x")))
+    assert joined.names[6:] == ["photo0.jpg", "photo1.jpg"]
+    assert joined.products.tolist() == ["a", "a", "b", "b", "c", "", "x", "x"]
+    assert np.array_equal(np.asarray(joined.photo(7)), np.asarray(gallery.photo(1)))
