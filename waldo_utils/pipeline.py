@@ -15,7 +15,6 @@ from PIL import Image
 
 from waldo_utils.study import PROFILES, ROOT, Study
 
-
 # glibc gives each large tensor back to the system and asks for it anew: kept instead, a training step on a CPU
 # is a tenth faster. Other C libraries take no notice.
 KEEP_MEMORY = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")

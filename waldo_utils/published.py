@@ -9,12 +9,11 @@ global checkpoint may lack it), an unused `classifier`, and `mean` and `std`, by
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from waldo_utils import artifacts, images, manifests, metrics, retrieval, starting_weights
+from waldo_utils import artifacts, images, manifests, metrics, results, retrieval, starting_weights
 from waldo_utils.features import extract_features
 from waldo_utils.models import ImageModel, RerankingTransformer
 from waldo_utils.reranking import rerank_scores
@@ -93,7 +92,7 @@ def evaluate(
     global_checkpoint: Path | None,
     root: Path,
     depth: int = SHORTLIST,
-    resamples: int = 2000,
+    resamples: int = 10_000,
 ) -> tuple[pd.DataFrame, dict]:
     """Run the paper's test of CO and CO + RRT: every test photo is a query among all the others.
 
@@ -109,7 +108,7 @@ def evaluate(
         resamples: of the bootstrap over products.
 
     Returns:
-        A table of one row per method (see `recall_table`), and its provenance: SHA-256 of the checkpoints, settings,
+        A table of one row per method (see `results.hit_table`), and its provenance: SHA-256 of the checkpoints, settings,
         numbers of photos and products.
 
     Raises:
@@ -141,7 +140,7 @@ def evaluate(
     neighbors, _ = retrieval.nearest_neighbors(embedding, min(SHORTLIST, len(test) - 1))
     scores = rerank_scores(reranker, local, local, neighbors[:, :depth])
     orders = {"CO": neighbors, "CO + RRT": retrieval.reorder(neighbors, scores)}
-    hits = {method: metrics.hits(order, labels, labels) for method, order in orders.items()}
+    hits = {method: [metrics.hits(order, labels, labels)] for method, order in orders.items()}
     provenance = {
         "checkpoints": {
             name: {"file": path.name, "sha256": artifacts.sha256(path)} for name, path in files.items()
@@ -156,41 +155,17 @@ def evaluate(
         "resamples": resamples,
         "torch": torch.__version__,
     }
-    return recall_table(hits, labels, resamples), provenance
-
-
-def recall_table(hits: dict[str, np.ndarray], products: np.ndarray, resamples: int) -> pd.DataFrame:
-    """Tabulate recall at 1, 10 and 100, as far as the shortlist goes, with 95 % intervals over products.
-
-    Args:
-        hits: method -> (Q, K) bool: whether neighbor k of query q shows its product.
-        products: (Q,) product of each query.
-        resamples: of the bootstrap.
-
-    Returns:
-        One row per method: `method`; `R@k`, `R@k low`, `R@k high` (fractions); `queries`, `products`.
-    """
-    rows = []
-    for method, hit in hits.items():
-        row = {"method": method}
-        for k in (k for k in (1, 10, 100) if k <= hit.shape[1]):
-            found = hit[:, :k].any(axis=1)
-            low, high = metrics.bootstrap_interval(found, products, resamples)
-            row |= {f"R@{k}": float(found.mean()), f"R@{k} low": low, f"R@{k} high": high}
-        rows.append(row | {"queries": len(products), "products": len(np.unique(products))})
-    return pd.DataFrame(rows)
+    return results.hit_table(hits, labels, metrics.relevant_counts(labels), resamples), provenance
 
 
 def report(table: pd.DataFrame, provenance: dict) -> str:
     """Return table and provenance as lines to print, with the reported figures below ours."""
-    from waldo_utils.results import REPORTED
-
     ks = [k for k in (1, 10, 100) if f"R@{k}" in table]
     lines = [f"{'per cent, 95 % interval':32}" + "".join(f"{f'R@{k}':>20}" for k in ks)]
     for row in table.to_dict("records"):
         cells = [tuple(100 * row[f"R@{k}{bound}"] for bound in ("", " low", " high")) for k in ks]
         lines.append(f"{row['method']:32}" + "".join(f"{a:7.2f} ({b:4.1f}–{c:5.1f})" for a, b, c in cells))
-    for row in REPORTED.to_dict("records"):
+    for row in results.REPORTED.to_dict("records"):
         cells = "".join(f"{100 * row[f'R@{k}']:6.1f}{'':14}" for k in ks)
         lines.append(f"{row['method'] + ', reported':32} {cells}".rstrip())
     queries, products = provenance["queries"], provenance["products"]

@@ -126,7 +126,7 @@ _SMALL_RERANKER = RerankerStage(
     finetune_epochs=1,
     finetune_learning_rate=5e-5,
 )
-_TRANSFER = RenderedSet(seed=2, families=8, size=144)
+_TRANSFER = RenderedSet(seed=2, families=8, size=144, difficulty=0.3)
 
 PROFILES: dict[str, Study] = {
     study.name: study
@@ -138,7 +138,7 @@ PROFILES: dict[str, Study] = {
                 source="rendered",
                 transfer="rendered",
                 cache_size=128,
-                rendered=RenderedSet(seed=1, families=20, size=144),
+                rendered=RenderedSet(seed=1, families=20, size=144, difficulty=0.3),
                 rendered_transfer=_TRANSFER,
             ),
             global_=_SMALL_GLOBAL,
