@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from waldo_utils.losses import contrastive_loss, pair_loss
+from waldo_utils.losses import contrastive_loss, list_loss, pair_loss
 from waldo_utils.study import ROOT
 
 PARITY = ROOT.parent / "shared" / "parity" / "rrt_parity.npz"
@@ -76,3 +76,15 @@ def test_the_published_loss_survives_half_precision(half):
 def test_pair_loss_is_the_mean_binary_cross_entropy():
     loss = pair_loss(torch.tensor([0.0, 2.0]), torch.tensor([0.0]))
     assert loss.item() == pytest.approx((2 * math.log(2) + math.log(1 + math.exp(-2))) / 3)
+
+
+def test_list_loss_of_equal_scores_is_a_closed_form():
+    """Equal scores of 1 + 3 candidates: log 4 over the list; per pair log 2, that of the right one threefold."""
+    same = torch.tensor([[True, False, False, False]])
+    assert list_loss(torch.zeros(1, 4), same).item() == pytest.approx(np.log(4) + 6 / 4 * np.log(2))
+
+
+def test_list_loss_asks_for_the_first_candidate():
+    same = torch.tensor([[True, False]])
+    right, wrong = (list_loss(torch.tensor([scores]), same).item() for scores in ([2.0, -2.0], [-2.0, 2.0]))
+    assert right < 0.5 < wrong

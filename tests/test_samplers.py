@@ -64,3 +64,13 @@ def test_triplets_are_an_anchor_its_product_and_a_hard_negative():
 def test_triplets_need_a_photo_with_both_partners():
     with pytest.raises(ValueError, match="no photo has both"):
         triplets(np.array([0, 1]), [np.array([1]), np.array([0])], None, np.random.default_rng(0))
+
+
+def test_triplets_with_several_negatives_mix_easy_ones_in():
+    negatives = [np.flatnonzero(LABELS != label)[:1] for label in LABELS]  # one hard negative each
+    hard = triplets(LABELS, negatives, 50, np.random.default_rng(0), per_anchor=3)
+    assert hard.shape == (50, 5)
+    assert all(set(row[2:]) == set(negatives[row[0]]) for row in hard)
+    mixed = triplets(LABELS, negatives, 50, np.random.default_rng(0), per_anchor=3, easy=0.5)
+    assert (LABELS[mixed[:, 2:]] != LABELS[mixed[:, :1]]).all()
+    assert any(set(row[2:]) != set(negatives[row[0]]) for row in mixed)

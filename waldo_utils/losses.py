@@ -1,4 +1,4 @@
-"""The two training losses of the study: contrastive for the global model, pairwise for the reranker."""
+"""The training losses of the study: contrastive for the global model, pairwise or list-wise for the reranker."""
 
 import torch
 import torch.nn.functional as F
@@ -49,3 +49,24 @@ def pair_loss(positive_logits: Tensor, negative_logits: Tensor) -> Tensor:
     logits = torch.cat([positive_logits, negative_logits]).float()
     target = torch.cat([torch.ones_like(positive_logits), torch.zeros_like(negative_logits)]).float()
     return F.binary_cross_entropy_with_logits(logits, target)
+
+
+def list_loss(logits: Tensor, same: Tensor) -> Tensor:
+    """Loss of the small profiles' reranker over lists of candidates, beside the published pair loss.
+
+    Binary cross-entropy of every pair, in which the candidates that show the anchor's product weigh as much as the
+    others of a list together, plus cross-entropy over each list: the first candidate should come out on top.
+
+    Args:
+        logits: (A, 1 + n) scores of each anchor's candidates, the first of which shows its product.
+        same: (A, 1 + n) bool: whether a candidate shows the anchor's product.
+
+    Returns:
+        Scalar, the mean over pairs plus the mean over lists.
+    """
+    logits = logits.float()
+    first = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
+    weight = torch.tensor(float(logits.shape[1] - 1), device=logits.device)
+    return F.cross_entropy(logits, first) + F.binary_cross_entropy_with_logits(
+        logits, same.float(), pos_weight=weight
+    )

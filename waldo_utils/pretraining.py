@@ -24,6 +24,7 @@ from waldo_utils.artifacts import write_atomically
 from waldo_utils.devices import autocast, device
 from waldo_utils.features import PhotoBatches, extract_features
 from waldo_utils.images import PhotoCache, TestTransform, TrainTransform, build_cache
+from waldo_utils.losses import list_loss
 from waldo_utils.matching import calibrate, content_head, start_as_matching
 from waldo_utils.miniature.datasets import render_sop
 from waldo_utils.models import ImageModel, RerankingTransformer
@@ -134,7 +135,7 @@ def pretrain_reranker(
 ) -> tuple[RerankingTransformer, pd.DataFrame]:
     """Start a reranker as a matcher and train it and the local head on cached feature maps of two views per photo.
 
-    The loss is binary cross-entropy over all pairs plus cross-entropy over each anchor's list, whose first is right.
+    The loss is `list_loss`.
 
     Returns:
         The reranker, with the weights that did best on the held-out photos, and a log: `epoch` (a tenth of the steps), `loss`, `validation R@1`, `seconds`.
@@ -187,12 +188,8 @@ def pretrain_reranker(
             query = model.local_features(query_view[anchors].to(device()).float())
             gallery = model.local_features(gallery_view[lists.ravel()].to(device()).float())
             logits = reranker(query.repeat_interleave(lists.shape[1], dim=0), gallery)
-        logits = logits.float().view(lists.shape)  # (A, 1 + n)
-        right = torch.from_numpy((labels[lists] == labels[anchors][:, None]).astype(np.float32)).to(device())
-        first = torch.zeros(len(anchors), dtype=torch.long, device=device())
-        loss = F.cross_entropy(logits, first) + F.binary_cross_entropy_with_logits(
-            logits, right, pos_weight=torch.tensor(float(settings.negatives), device=device())
-        )
+        same = torch.from_numpy(labels[lists] == labels[anchors][:, None]).to(device())
+        loss = list_loss(logits.view(lists.shape), same)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

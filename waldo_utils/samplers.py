@@ -78,18 +78,25 @@ def hard_negatives(neighbors: np.ndarray, labels: np.ndarray, count: int) -> lis
 
 
 def triplets(
-    labels: np.ndarray, negatives: list[np.ndarray], count: int | None, rng: np.random.Generator
+    labels: np.ndarray,
+    negatives: list[np.ndarray],
+    count: int | None,
+    rng: np.random.Generator,
+    per_anchor: int = 1,
+    easy: float = 0.0,
 ) -> np.ndarray:
-    """Draw one epoch of triplets: an anchor, another photo of its product, a hard negative.
+    """Draw one epoch of triplets: an anchor, another photo of its product, a hard negative (or several).
 
     Args:
         labels: (N,) product of each photo.
         negatives: for each photo the rows its negative is drawn from (see `hard_negatives`).
         count: number of triplets; None: every photo that has a positive and a negative is an anchor once.
         rng: decides the draws.
+        per_anchor: negatives of each anchor.
+        easy: chance that a negative comes from all other products instead.
 
     Returns:
-        (T, 3) rows of `labels`: anchor, positive, negative.
+        (T, 2 + per_anchor) rows of `labels`: anchor, positive, negatives.
 
     Raises:
         ValueError: no photo has both a positive and a negative.
@@ -108,8 +115,11 @@ def triplets(
         anchors = rng.permutation(usable)[:count]
     else:
         anchors = rng.choice(usable, count)
-    drawn = np.empty((len(anchors), 3), dtype=np.int64)
+    drawn = np.empty((len(anchors), 2 + per_anchor), dtype=np.int64)
     for row, anchor in enumerate(anchors):
         same = photos_of[labels[anchor]]
-        drawn[row] = anchor, rng.choice(same[same != anchor]), rng.choice(negatives[anchor])
+        drawn[row, :2] = anchor, rng.choice(same[same != anchor])
+        drawn[row, 2:] = rng.choice(negatives[anchor], per_anchor)
+        for place in np.flatnonzero(rng.random(per_anchor) < easy):
+            drawn[row, 2 + place] = rng.choice(np.flatnonzero(labels != labels[anchor]))
     return drawn

@@ -70,11 +70,16 @@ class RerankerStage:
     triplets: int = 100  # per batch: an anchor, another photo of its product, a hard negative
     triplets_per_epoch: int | None = None  # None: every train photo is an anchor once
     negatives: int = 100  # hard negatives come from the first so many neighbors in train
+    negatives_per_anchor: int = (
+        1  # 1: triplets and the pair loss; more: a loss over each anchor's list (`list_loss`)
+    )
+    easy: float = 0.0  # share of the negatives that come from all products instead
+    crop_scale: tuple[float, float] | None = None  # of the train photos; None: as the global stage's
     learning_rate: float = 1e-4
     weight_decay: float = 4e-4
     drops: tuple[int, ...] = (60, 80)
     finetune_epochs: int = 100
-    finetune_learning_rate: float = 1e-4
+    finetune_learning_rate: float = 1e-4  # of the image model while it is finetuned
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,9 @@ class EvaluationStage:
     shortlist: int = 100  # neighbors kept per query
     depth: int = 100  # of which so many are reranked
     resamples: int = 10_000  # of the bootstrap over products
-    watch_test: bool = True  # also log CO's test recall after each epoch, for the published choice; chooses nothing
+    watch_test: bool = (
+        True  # also log CO's test recall after each epoch, for the published choice; chooses nothing
+    )
     ablation_products: int | None = None  # products of the transform grid; None: all
 
 
@@ -119,12 +126,15 @@ _SMALL_RERANKER = RerankerStage(
     feedforward=256,
     start="rendered",
     epochs=1,
-    triplets=64,
+    triplets=40,
     negatives=30,
+    negatives_per_anchor=3,
+    easy=0.2,
+    crop_scale=(0.5, 1.0),
     learning_rate=3e-5,
     drops=(),
-    finetune_epochs=1,
-    finetune_learning_rate=5e-5,
+    finetune_epochs=3,
+    finetune_learning_rate=1e-4,
 )
 _TRANSFER = RenderedSet(seed=2, families=8, size=144, difficulty=0.3)
 
@@ -157,7 +167,7 @@ PROFILES: dict[str, Study] = {
                 rendered_transfer=RenderedSet(seed=4, families=2, family_size=2, size=80),
             ),
             global_=replace(_SMALL_GLOBAL, resize=64, size=56, epochs=1, batch=32),
-            reranker=replace(_SMALL_RERANKER, triplets=16, negatives=10),
+            reranker=replace(_SMALL_RERANKER, triplets=16, negatives=10, finetune_epochs=1),
             evaluation=EvaluationStage(depth=20, resamples=200, ablation_products=6),
         ),
         Study(

@@ -16,7 +16,7 @@ from waldo_utils.artifacts import write_atomically
 from waldo_utils.devices import autocast, device
 from waldo_utils.features import PhotoBatches
 from waldo_utils.images import TrainTransform
-from waldo_utils.losses import contrastive_loss, pair_loss
+from waldo_utils.losses import contrastive_loss, list_loss, pair_loss
 from waldo_utils.models import ImageModel, RerankingTransformer
 from waldo_utils.samplers import hard_negatives, identity_batches, triplets
 from waldo_utils.study import GlobalStage, RerankerStage
@@ -82,7 +82,7 @@ def train_global(
         max(steps, 1),
         settings.epochs,
         settings.optimizer,
-        settings.learning_rate,
+        [(model, settings.learning_rate)],
         settings.weight_decay,
         settings.drops,
         validate,
@@ -108,7 +108,8 @@ def train_reranker(
 
     With `finetune=False` ("frozen") the backbone and the global head stay as they are, and the local head
     and the transformer train; with `finetune=True` everything trains. BatchNorm stays in eval mode.
-    Each triplet gives a pair (anchor, positive) and a pair (anchor, negative) for `pair_loss`.
+    Each triplet gives a pair (anchor, positive) and a pair (anchor, negative) for `pair_loss`; with several negatives per
+    anchor, its pairs make a list for `list_loss`. Finetuning has a learning rate of its own for the image model.
 
     Args:
         model, reranker: trained in place; at the end they hold the weights of the epoch that `validate` liked
@@ -128,14 +129,16 @@ def train_reranker(
     """
     negatives = hard_negatives(neighbors, labels, settings.negatives)
     epochs = settings.finetune_epochs if finetune else settings.epochs
-    transform = TrainTransform(image_settings.size, scale=image_settings.crop_scale, flip=image_settings.flip)
+    scale = settings.crop_scale or image_settings.crop_scale
+    transform = TrainTransform(image_settings.size, scale=scale, flip=image_settings.flip)
     trained = nn.ModuleDict({"model": model, "reranker": reranker}).to(device())
     for parameter in (*model.backbone.parameters(), *model.global_head.parameters()):
         parameter.requires_grad_(finetune)
+    count, per_anchor = settings.triplets_per_epoch, settings.negatives_per_anchor
 
     def losses(epoch: int) -> Iterator[Tensor]:
         rng = np.random.default_rng([seed, epoch])
-        drawn = triplets(labels, negatives, settings.triplets_per_epoch, rng)  # (T, 3)
+        drawn = triplets(labels, negatives, count, rng, per_anchor, settings.easy)  # (T, 2 + n)
         batches = [drawn[i : i + settings.triplets] for i in range(0, len(drawn), settings.triplets)]
         loader = PhotoBatches(
             photos, [batch.T.ravel() for batch in batches], transform, seed=1000 * seed + epoch
@@ -146,19 +149,27 @@ def train_reranker(
             with autocast():
                 with torch.set_grad_enabled(finetune):
                     features = model.feature_map(images)
-                anchor, positive, negative = model.local_features(features).chunk(3)  # (B, D, h, w) each
-                logits = reranker(torch.cat([anchor, anchor]), torch.cat([positive, negative]))
-            yield pair_loss(*logits.chunk(2))
+                anchor, others = model.local_features(features).tensor_split(
+                    [len(images) // (2 + per_anchor)]
+                )
+                logits = reranker(anchor.repeat(1 + per_anchor, 1, 1, 1), others)
+            logits = logits.unflatten(0, (1 + per_anchor, -1))  # (1 + n, B): positives, then negatives
+            same = torch.zeros_like(logits.T, dtype=torch.bool)
+            same[:, 0] = True
+            yield pair_loss(logits[0], logits[1]) if per_anchor == 1 else list_loss(logits.T, same)
 
-    count = len(triplets(labels, negatives, settings.triplets_per_epoch, np.random.default_rng(0)))
+    steps = len(triplets(labels, negatives, count, np.random.default_rng(0)))
     try:
         return _fit(
             trained,
             losses,
-            -(-count // settings.triplets),
+            -(-steps // settings.triplets),
             epochs,
             "adamw",
-            settings.finetune_learning_rate if finetune else settings.learning_rate,
+            [
+                (model, settings.finetune_learning_rate if finetune else settings.learning_rate),
+                (reranker, settings.learning_rate),
+            ],
             settings.weight_decay,
             settings.drops,
             validate,
@@ -174,21 +185,25 @@ def _fit(
     steps: int,
     epochs: int,
     optimizer_name: str,
-    learning_rate: float,
+    rates: list[tuple[nn.Module, float]],
     weight_decay: float,
     drops: tuple[int, ...],
     validate: Callable[[], float],
     checkpoint: Path,
     watch: Callable[[int], dict[str, float]] | None = None,
 ) -> pd.DataFrame:
-    """Run the epochs, validate after each, keep the best weights, save the state to resume from."""
-    parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
+    """Run the epochs, validate after each, keep the best weights, save the state to resume from.
+
+    `rates` are the parts of `trained` with the learning rate of each.
+    """
+    groups = [
+        {"params": [parameter for parameter in part.parameters() if parameter.requires_grad], "lr": rate}
+        for part, rate in rates
+    ]
     if optimizer_name == "sgd":
-        optimizer = torch.optim.SGD(
-            parameters, lr=learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay
-        )
+        optimizer = torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=weight_decay)
     else:
-        optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
+        optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(steps, epochs, drops))
 
     if checkpoint.exists():
@@ -212,9 +227,7 @@ def _fit(
             total += loss.detach()
         mean = float(total) / steps
         if not np.isfinite(mean):
-            raise ValueError(
-                f"the loss of epoch {epoch} is {mean}: lower the learning rate ({learning_rate})"
-            )
+            raise ValueError(f"the loss of epoch {epoch} is {mean}: lower the learning rate ({rates[0][1]})")
         seconds = time.monotonic() - start
         log.append({"epoch": epoch, "loss": mean, "validation R@1": validate(), "seconds": seconds})
         log[-1] |= watch(epoch) if watch else {}
