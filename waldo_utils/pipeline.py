@@ -347,7 +347,15 @@ def kernel_folder() -> Path:
 
     folder = Path(sys.prefix) / "share" / "waldo-jupyter"
     spec = {
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        # a kernel that is told to stop would log the interrupt as an error; what a cell raises is not logged there
+        "argv": [
+            sys.executable,
+            "-m",
+            "ipykernel_launcher",
+            "-f",
+            "{connection_file}",
+            "--IPKernelApp.log_level=50",
+        ],
         "display_name": "Waldo",
         "language": "python",
         "metadata": {"supported_encryption": "curve"},
