@@ -15,6 +15,8 @@ from PIL import Image
 
 from waldo_utils.study import PROFILES, ROOT, Study
 
+REPORT_WIDTH = 700  # pixels of the report's pictures at most; they are in full beside it
+
 # glibc gives each large tensor back to the system and asks for it anew: kept instead, a training step on a CPU
 # is a tenth faster. Other C libraries take no notice.
 KEEP_MEMORY = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
@@ -283,8 +285,10 @@ def _shrink_pictures(data: dict) -> None:
     if "image/png" not in data:
         return
     buffer = io.BytesIO()
-    with Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) as picture:
-        picture.convert("RGB").save(buffer, "JPEG", quality=50)
+    with Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) as opened:
+        picture = opened.convert("RGB")
+    picture.thumbnail((REPORT_WIDTH, 10 * REPORT_WIDTH))
+    picture.save(buffer, "JPEG", quality=40)
     jpeg = base64.b64encode(buffer.getvalue()).decode()
     if len(jpeg) < len(data["image/png"]):
         del data["image/png"]
