@@ -181,7 +181,8 @@ def test_the_command_line_indexes_and_searches(folder, tmp_path, models, monkeyp
     assert answer["in catalogue"] is None
     assert len(answer["matches"]) == 3
     assert {match["name"] for match in answer["matches"]} <= set(index.open_index(index.newest(), models).gallery.names)
-    assert Image.open(picture).width > 100
+    with Image.open(picture) as opened:
+        assert opened.width > 100
     assert main(["search", photo, "--crop", "500,500,10,10"]) == 2
     assert "holds nothing of the photo (48 x 40 pixels)" in capsys.readouterr().err
     assert main(["search", str(folder / "notes.txt")]) == 2
