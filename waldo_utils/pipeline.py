@@ -15,7 +15,7 @@ from PIL import Image
 
 from waldo_utils.study import PROFILES, ROOT, Study
 
-REPORT_WIDTH = 700  # pixels of the report's pictures at most; they are in full beside it
+REPORT_WIDTH = 600  # pixels of the report's pictures at most; they are in full beside it
 
 # glibc gives each large tensor back to the system and asks for it anew: kept instead, a training step on a CPU
 # is a tenth faster. Other C libraries take no notice.
@@ -288,7 +288,7 @@ def _shrink_pictures(data: dict) -> None:
     with Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) as opened:
         picture = opened.convert("RGB")
     picture.thumbnail((REPORT_WIDTH, 10 * REPORT_WIDTH))
-    picture.save(buffer, "JPEG", quality=40)
+    picture.save(buffer, "JPEG", quality=35)
     jpeg = base64.b64encode(buffer.getvalue()).decode()
     if len(jpeg) < len(data["image/png"]):
         del data["image/png"]
