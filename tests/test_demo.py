@@ -70,9 +70,29 @@ def test_the_last_drawn_box_counts_and_none_is_the_whole_photo(opened):
     last = {"x": 240, "y": 200, "width": 120, "height": 100, "label": "crop"}
     opened.canvas.bboxes = [first, last]
     assert opened.canvas.bboxes == [last]
-    assert [side.value for side in opened.sides.values()] == [24, 20, 12, 10]  # the photo is 48 x 40, shown at 480
+    assert [side.value for side in opened.sides.values()] == [
+        24,
+        20,
+        12,
+        10,
+    ]  # the photo is 48 x 40, shown at 480
     opened.canvas.bboxes = []
     assert opened.answer.query.size == (48, 40)
+
+
+def test_a_drag_that_has_only_begun_is_left_alone(opened):
+    box = {"x": 0, "y": 0, "width": 100, "height": 100, "label": "crop"}
+    opened.canvas.bboxes = [box]
+    before = opened.answer
+    begun = [box, {"x": 200, "y": 200, "width": 0, "height": 0, "label": "crop"}]
+    opened.canvas.bboxes = begun
+    assert opened.answer is before
+    assert opened.canvas.bboxes == begun
+    assert "Searched" in opened.status.value
+    wider = box | {"width": 300}
+    opened.canvas.bboxes = [wider, begun[1]]  # a click left a dot; then the first box is resized
+    assert opened.canvas.bboxes == [wider]
+    assert opened.answer.query.size == (30, 10)
 
 
 def test_the_numbers_move_the_box(opened):
@@ -125,7 +145,10 @@ def test_a_turned_photo_is_upright_before_it_is_boxed(opened):
 def test_what_is_no_photo_gets_a_friendly_line_and_the_page_goes_on(opened):
     before = opened.answer
     opened.open_upload("<b>notes</b>.txt", b"not a photo")
-    assert "&lt;b&gt;notes&lt;/b&gt;.txt cannot be read as a photo: choose a JPEG or PNG file" in opened.status.value
+    assert (
+        "&lt;b&gt;notes&lt;/b&gt;.txt cannot be read as a photo: choose a JPEG or PNG file"
+        in opened.status.value
+    )
     opened.open_upload("IMG_1.HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     assert "IMG_1.HEIC is a HEIC photo" in opened.status.value
     assert "export it as JPEG" in opened.status.value

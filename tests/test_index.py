@@ -77,7 +77,12 @@ def test_only_what_changed_is_computed(folder, tmp_path, models, computed):
     assert (summary.added, summary.changed, summary.removed, summary.kept) == (2, 1, 2, 4)
     assert sum(computed) == 2  # the changed and the new one
     gallery = index.open_index(tmp_path / "index", models).gallery
-    for name, seed in (("fruit/apple/renamed.png", 0), ("fruit/pear/2.png", 9), ("new.png", 10), ("5.png", 5)):
+    for name, seed in (
+        ("fruit/apple/renamed.png", 0),
+        ("fruit/pear/2.png", 9),
+        ("new.png", 10),
+        ("5.png", 5),
+    ):
         row = searching.search(models, gallery, drawn_photo(seed)).rows[0]
         assert gallery.names[row] == name
 
@@ -120,7 +125,9 @@ def test_a_shard_that_was_cut_off_is_computed_again(folder, tmp_path, models):
 def test_other_models_are_refused_and_index_anew(folder, tmp_path, models, computed):
     index.update(folder, tmp_path / "index", models, "mini")
     other = small_models(seed=1)
-    with pytest.raises(ValueError, match="made with other models .random.: make it again with `python -m waldo"):
+    with pytest.raises(
+        ValueError, match="made with other models .random.: make it again with `python -m waldo"
+    ):
         index.open_index(tmp_path / "index", other)
     computed.clear()
     index.update(folder, tmp_path / "index", other, "mini")
@@ -180,9 +187,11 @@ def test_the_command_line_indexes_and_searches(folder, tmp_path, models, monkeyp
     assert answer["crop"] == [0, 0, 48, 40]
     assert answer["in catalogue"] is None
     assert len(answer["matches"]) == 3
-    assert {match["name"] for match in answer["matches"]} <= set(index.open_index(index.newest(), models).gallery.names)
-    with Image.open(picture) as opened:
-        assert opened.width > 100
+    assert {match["name"] for match in answer["matches"]} <= set(
+        index.open_index(index.newest(), models).gallery.names
+    )
+    with Image.open(picture) as grid:
+        assert grid.width > 100
     assert main(["search", photo, "--crop", "500,500,10,10"]) == 2
     assert "holds nothing of the photo (48 x 40 pixels)" in capsys.readouterr().err
     assert main(["search", str(folder / "notes.txt")]) == 2

@@ -26,6 +26,7 @@ TOP = 10
 ORDERS = ("global", "reranked")
 STYLE = """<style>
 .waldo h3 { margin: 12px 0 2px; font-size: 16px; }
+.waldo .classes { display: none; }
 .waldo .card img { width: 116px; height: 116px; object-fit: contain; background: #fff; border: 4px solid #8a8a8a; }
 .waldo .card.same img { border-color: #009E73; }
 .waldo .card.other img { border-color: #D55E00; }
@@ -73,6 +74,14 @@ def open_demo(study: Study) -> "Demo":
     return Demo(models, gallery, threshold, examples(gallery))
 
 
+class PhotoBox(BBoxWidget):
+    """The box on the photo, with a text for those who cannot see the photo."""
+
+    _esm = BBoxWidget._esm.replace(
+        "annotate me", "The photo to search. The four numbers below set the box on it."
+    )
+
+
 class Demo:
     """The page and its state.
 
@@ -96,6 +105,7 @@ class Demo:
         self.exclude: int | None = None
         self.label: str | None = None  # product of the query, where it is known
         self._quiet = False  # while the page itself moves the box
+        self._drawn: dict | None = None  # the box on the canvas
 
         self.upload = widgets.FileUpload(
             accept="image/*,.heic", description="Upload a photo", layout={"width": "160px"}
@@ -106,7 +116,7 @@ class Demo:
         self.example = widgets.Dropdown(
             options=[("choose an example", None), *named], description="or", layout={"width": "360px"}
         )
-        self.canvas = BBoxWidget(hide_buttons=True, classes=["crop"], colors=["#D55E00"])
+        self.canvas = PhotoBox(hide_buttons=True, classes=["crop"], colors=["#D55E00"])
         self.sides = {
             name: widgets.IntText(
                 0, description=name, layout={"width": "170px"}, style={"description_width": "60px"}
@@ -182,6 +192,7 @@ class Demo:
         drawn = [dict(zip(keys, here, strict=True)) | {"label": "crop"}] if box else []
         if not _same_boxes(drawn, self.canvas.bboxes, 1 + 1 / self.factor):
             self.canvas.bboxes = drawn
+            self._drawn = drawn[0] if drawn else None
         self._quiet = False
         self._search(box)
 
@@ -227,19 +238,23 @@ class Demo:
             self.open_example(change["new"])
 
     def _on_canvas(self, change: dict) -> None:
+        """Search with the last box; one of no size is a drag that has only begun, and is left alone."""
         if self._quiet:
             return
         boxes = change["new"]
-        if not boxes:
+        whole = [box for box in boxes if box["width"] >= 1 and box["height"] >= 1]
+        if boxes and boxes[-1] not in whole and (not whole or whole[-1] == self._drawn):
+            return
+        if not whole:
             self.set_box(None)
             return
-        box = boxes[-1]  # one box: the last that was drawn
-        if len(boxes) > 1:
+        self._drawn = whole[-1]
+        if boxes != [self._drawn]:
             self._quiet = True
-            self.canvas.bboxes = [box]
+            self.canvas.bboxes = [self._drawn]
             self._quiet = False
-        left, top, width, height = (float(box[key]) for key in ("x", "y", "width", "height"))
-        self.set_box(searching.scale_box((left, top, width, height), self.factor))
+        here = tuple(float(self._drawn[key]) for key in ("x", "y", "width", "height"))
+        self.set_box(searching.scale_box(here, self.factor))
 
     def _on_sides(self, change: dict) -> None:
         if not self._quiet:

@@ -1,6 +1,7 @@
 """The demo notebook as a page: Voila on this machine, without a request to any other."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 from waldo_utils import pipeline
@@ -35,10 +36,8 @@ def serve(study: Study, port: int, browser: bool) -> int:
         ModuleNotFoundError: Voila is not installed; says how to.
         ValueError: the profile has no models that can search.
     """
-    try:
-        from voila.app import Voila
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("the page needs Voila: install with `pip install -e .[demo]`") from None
+    if find_spec("voila") is None:
+        raise ModuleNotFoundError("the page needs Voila: install with `pip install -e .[demo]`")
     from waldo_utils import searching
 
     searching.open_models(study)  # refused here, in one line, and not on the page
@@ -46,20 +45,26 @@ def serve(study: Study, port: int, browser: bool) -> int:
         code = pipeline.run(study, only="01_prepare_data")
         if code:
             return code
+    serve_notebook(write_page(study), port, browser)
+    return 0
+
+
+def serve_notebook(notebook: Path, port: int, browser: bool) -> None:
+    """Serve a notebook as a page on this machine until interrupted."""
+    from voila.app import Voila
+
     os.environ["JUPYTER_PATH"] = os.pathsep.join([str(pipeline.kernel_folder()), str(TEMPLATES)])
     print(
         f"the demo is at http://localhost:{port}/ (the first visit takes some seconds); Ctrl+C ends it",
         flush=True,
     )
-    arguments = [
-        str(write_page(study)),
-        f"--Voila.port={port}",
-        "--Voila.ip=127.0.0.1",
-        f"--Voila.open_browser={browser}",
-        "--Voila.mathjax_url=",  # the page has no formula
-        "--VoilaConfiguration.template=waldo",
-        "--VoilaConfiguration.show_tracebacks=True",
-        f"--Voila.tornado_settings={{'websocket_max_message_size': {LARGEST_UPLOAD}}}",
-    ]
-    Voila.launch_instance(arguments)
-    return 0
+    Voila.launch_instance(
+        [
+            str(notebook),
+            f"--Voila.port={port}",
+            "--Voila.ip=127.0.0.1",
+            f"--Voila.open_browser={browser}",
+            "--VoilaConfiguration.template=waldo",
+            f"--Voila.tornado_settings={{'websocket_max_message_size': {LARGEST_UPLOAD}}}",
+        ]
+    )
