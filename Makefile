@@ -1,5 +1,6 @@
 # make study [PROFILE=mini|grocery|rehearsal|paper|smoke] [FORCE=1]   run the notebooks, only what changed
 # make test                                                 lint and test
+# make test-browser                                         test the demo in an installed Chromium
 # make lab                                                  open JupyterLab
 # make demo [PROFILE=mini]                                  open the demo as a page
 PROFILE ?= mini
@@ -8,7 +9,7 @@ SETUP := .stamps/setup
 export UV_PYTHON_DOWNLOADS := never
 export TQDM_MININTERVAL ?= 5
 
-.PHONY: help study test lab demo setup lint lock clean
+.PHONY: help study test test-browser lab demo setup lint lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -18,6 +19,9 @@ study: $(SETUP)
 
 test: $(SETUP) lint
 	@$(PYTHON) -m pytest --durations=8
+
+test-browser: $(SETUP)
+	@WALDO_BROWSER=1 $(PYTHON) -m pytest tests/test_demo_browser.py
 
 lint: $(SETUP)
 	@$(PYTHON) -m ruff check .

@@ -24,7 +24,11 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 MISSING = [name for name in ("playwright", "voila") if importlib.util.find_spec(name) is None]
 if CHROMIUM is None:
     MISSING.append("a chromium on the PATH")
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+pytestmark = [
+    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
+    # it depends on how fast a browser answers, so it is not part of `make test`
+    pytest.mark.skipif("WALDO_BROWSER" not in os.environ, reason="asked for by `make test-browser`"),
+]
 
 CELL = f"""
 import sys
