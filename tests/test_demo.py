@@ -45,7 +45,7 @@ def test_the_first_example_is_searched_and_leaves_itself_out(opened):
     assert re.search("Searched 6 photos with the whole photo in [0-9.]+ s: probably", opened.status.value)
     cards = [card.value for card in opened.cards["reranked"]]
     assert sum("✓ same product" in card for card in cards) == 1
-    assert sum("✗ another product" in card for card in cards) == 4
+    assert sum("✗ other product" in card for card in cards) == 4
     assert all(re.search('alt="After reranking: by score, match [1-5]: ', card) for card in cards[:5])
     assert cards[5] == ""
     assert [button.disabled for button in opened.buttons["reranked"]] == [False] * 5 + [True] * 5
@@ -159,19 +159,21 @@ def test_what_is_no_photo_gets_a_friendly_line_and_the_page_goes_on(opened):
 
 def test_an_example_after_an_upload_can_be_the_same_as_before(opened):
     opened.open_upload("x.png", encoded(drawn_photo(1), "PNG"))
-    assert opened.example.value is None
+    assert opened.example.value == demo.NONE
     opened.example.value = 0
     assert "photo0.jpg" not in names(opened)
 
 
 def test_choosing_a_match_shows_the_pair(opened):
     opened.choose("reranked", 1)
-    assert "query and match 2 of the after reranking" in opened.detail.value
-    assert re.search('alt="The query and match 2 .reranked., .*numbered lines join', opened.detail.value)
+    assert "query and match 2 (after reranking)" in opened.detail.value
+    assert re.search(
+        'alt="The query and match 2 .after reranking., .*numbered lines join', opened.detail.value
+    )
     opened.buttons["global"][0].click()
-    assert "match 1 of the global model" in opened.detail.value
+    assert "match 1 (global model)" in opened.detail.value
     opened.choose("global", 9)  # there are five
-    assert "match 1 of the global model" in opened.detail.value
+    assert "match 1 (global model)" in opened.detail.value
     opened.set_box((0, 0, 20, 20))
     assert opened.detail.value == ""  # it was of another search
 

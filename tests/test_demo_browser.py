@@ -37,7 +37,7 @@ from test_searching import small_gallery, small_models
 from waldo_utils import demo
 from waldo_utils.rejection import Threshold
 models = small_models()
-gallery = small_gallery(models, 14, [c for c in "aabbccddeeffgg"])
+gallery = small_gallery(models, 10, list("aabbccddee"))
 demo.Demo(models, gallery, Threshold(0.0, 0.25, 0.125, 16, 8), [0, 2]).page
 """
 SHOTS = os.environ.get("WALDO_SHOTS")  # a folder for screenshots, to look at
@@ -86,7 +86,7 @@ def visited(address):
             executable_path=CHROMIUM,
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
-        page = browser.new_page(viewport={"width": 1200, "height": 1000})
+        page = browser.new_page(viewport={"width": 1200, "height": 1700})
         page.set_default_timeout(PATIENCE)
         page.on("request", lambda request: _is_outside(request.url) and outside.append(request.url))
         page.goto(address)
@@ -162,7 +162,7 @@ def test_a_visitor_uploads_drags_resizes_and_chooses(visited, tmp_path):
     assert int(_side(page, "width").input_value()) == pytest.approx(width + 100, abs=8)
     assert int(_side(page, "left").input_value()) == left
 
-    page.get_by_role("button", name="What matched: 2").nth(1).click()
+    page.get_by_role("button", name="Compare 2").nth(1).click()
     pair = page.get_by_role("img", name="The query and match 2")
     pair.wait_for()
     assert pair.bounding_box()["width"] > 400
@@ -188,7 +188,7 @@ def test_the_keyboard_is_enough(visited):
     page.keyboard.press("Enter")
     _status(page, "with the whole photo")
     page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.innerText") == "What matched: 1"
+    assert page.evaluate("document.activeElement.innerText") == "Compare 1"
     page.keyboard.press("Enter")
     page.get_by_role("img", name="The query and match 1").wait_for()
 

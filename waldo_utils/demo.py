@@ -23,15 +23,16 @@ from waldo_utils.study import Study
 
 LARGEST, SMALLEST = 1600, 480  # longer side of a photo on the page, in pixels
 TOP = 10
-ORDERS = ("global", "reranked")
+NONE = -1  # no example
+WHERE = {"global": "global model", "reranked": "after reranking"}
+ORDERS = tuple(WHERE)
 STYLE = """<style>
 .waldo h3 { margin: 12px 0 2px; font-size: 16px; }
 .waldo .classes { display: none; }
-.waldo .card img { width: 116px; height: 116px; object-fit: contain; background: #fff; border: 4px solid #8a8a8a; }
+.waldo .card img { width: 92px; height: 92px; object-fit: contain; background: #fff; border: 4px solid #8a8a8a; }
 .waldo .card.same img { border-color: #009E73; }
 .waldo .card.other img { border-color: #D55E00; }
-.waldo .card.empty { visibility: hidden; }
-.waldo .card p { margin: 2px 0; font-size: 12px; line-height: 1.35; width: 124px; overflow-wrap: anywhere; }
+.waldo .card p { margin: 2px 0; font-size: 12px; line-height: 1.3; width: 100px; min-height: 80px; overflow-wrap: anywhere; }
 .waldo .status { font-size: 14px; line-height: 1.4; padding: 6px 10px; border-left: 4px solid #0072B2; background: #eef5fa; }
 .waldo .status.fault { border-color: #D55E00; background: #fdf1ea; }
 .waldo button:focus-visible, .waldo input:focus-visible, .waldo select:focus-visible { outline: 3px solid #0072B2; }
@@ -114,7 +115,7 @@ class Demo:
             (f"{gallery.categories[row]} {gallery.names[row].split('/')[-1]}".strip(), row) for row in rows
         ]
         self.example = widgets.Dropdown(
-            options=[("choose an example", None), *named], description="or", layout={"width": "360px"}
+            options=[("choose an example", NONE), *named], description="or", layout={"width": "360px"}
         )
         self.canvas = PhotoBox(hide_buttons=True, classes=["crop"], colors=["#D55E00"])
         self.sides = {
@@ -129,9 +130,7 @@ class Demo:
         self.status = widgets.HTML()
         self.cards = {order: [widgets.HTML() for _ in range(TOP)] for order in ORDERS}
         self.buttons = {
-            order: [
-                widgets.Button(description=f"What matched: {i}", disabled=True) for i in range(1, TOP + 1)
-            ]
+            order: [widgets.Button(description=f"Compare {i}", disabled=True) for i in range(1, TOP + 1)]
             for order in ORDERS
         }
         self.detail = widgets.HTML()
@@ -165,7 +164,7 @@ class Demo:
             self._say(f"{fault}.", fault=True)
             return
         self._quiet = True
-        self.example.value = None
+        self.example.value = NONE
         self._quiet = False
         self._open(photo, None)
 
@@ -216,11 +215,11 @@ class Demo:
         figure = explain.match_figure(self.answer.query, photo, attention, self.models.transform)
         joined = len(attention.links())
         alt = (
-            f"The query and match {place + 1} ({order}), {self._words(row)}, side by side. Bright: patches that "
+            f"The query and match {place + 1} ({WHERE[order]}), {self._words(row)}, side by side. Bright: patches that "
             f"attend to the other photo. {joined} numbered lines join the patches that attend to each other most."
         )
         self.detail.value = (
-            f'<div class="waldo"><h3>What matched: query and match {place + 1} of the {_title(order).lower()}</h3>'
+            f'<div class="waldo"><h3>What matched: query and match {place + 1} ({WHERE[order]})</h3>'
             f'<img src="{_png(figure)}" alt="{html.escape(alt, quote=True)}" style="max-width: 100%; width: 780px">'
             "<p>Bright patches attend to the other photo; the same number marks a pair of patches that attend to each "
             "other most (first layer of the reranker, mean of its heads). The rim is cropped before the models see it.</p></div>"
@@ -234,7 +233,7 @@ class Demo:
             self.open_upload(file["name"], bytes(file["content"]))
 
     def _on_example(self, change: dict) -> None:
-        if change["new"] is not None and not self._quiet:
+        if change["new"] != NONE and not self._quiet:
             self.open_example(change["new"])
 
     def _on_canvas(self, change: dict) -> None:
@@ -281,6 +280,7 @@ class Demo:
             places = self._places(order)
             for i, (card, button) in enumerate(zip(self.cards[order], self.buttons[order], strict=True)):
                 button.disabled = i >= len(places)
+                button.layout.visibility = "hidden" if button.disabled else "visible"
                 card.value = self._card(order, i, int(places[i])) if i < len(places) else ""
         self.detail.value = ""
         part = "the whole photo" if box is None else f"a box of {box[2]} x {box[3]} pixels"
@@ -304,7 +304,7 @@ class Demo:
         row = int(self.answer.rows[at])
         rank = int(np.flatnonzero(self.answer.reranked == at)[0])
         same = None if self.label is None else str(self.gallery.products[row]) == self.label
-        mark = {None: "", True: "✓ same product", False: "✗ another product"}[same]
+        mark = {None: "", True: "✓ same product", False: "✗ other product"}[same]
         if order == "reranked":
             moved = at - rank
             change = f"▲ {moved} up, was {at + 1}" if moved > 0 else f"▼ {-moved} down, was {at + 1}"
@@ -334,11 +334,11 @@ class Demo:
         rows = []
         for order in ORDERS:
             cards = [
-                widgets.VBox([card, button], layout={"width": "132px", "margin": "0 4px 8px 0"})
+                widgets.VBox([card, button], layout={"width": "108px", "margin": "0 0 8px 0"})
                 for card, button in zip(self.cards[order], self.buttons[order], strict=True)
             ]
             for button in self.buttons[order]:
-                button.layout.width = "124px"
+                button.layout.width = "100px"
             rows += [widgets.HTML(f"<h3>{_title(order)}</h3>"), widgets.Box(cards, layout=wrap)]
         page = widgets.VBox(
             [
