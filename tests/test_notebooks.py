@@ -92,6 +92,12 @@ def test_transforms_move_the_stage_that_saw_them_only():
     assert grid.loc[("normalization", "both"), "CO R@1"] < plain["CO R@1"]
 
 
+def test_each_training_transform_trained_differently():
+    trainings = load_table(STUDY, "training_transforms")
+    assert trainings.training.tolist() == ["flip and crop", "no flip", "no crop"]
+    assert trainings.loss.nunique() == 3
+
+
 def test_every_notebook_left_tables_figures_and_its_executed_copy():
     folder = results_folder(STUDY)
     assert [path.stem for path in NOTEBOOKS] == [stage.stem for stage in pipeline.STAGES]
