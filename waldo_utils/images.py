@@ -6,25 +6,40 @@ import math
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from waldo_utils.artifacts import write_atomically
+from waldo_utils.faults import Fault, explain, refuse
 from waldo_utils.models import IMAGENET_MEAN, IMAGENET_STD
+
+
+UNREADABLE = ("cannot be read as photos", "restore or remove them")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")  # Pillow's others run helpers, as EPS does
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # EXIF orientation -> what makes the photo upright
 
 
 def read_photo(source: Path | BinaryIO, name: str | None = None) -> Image.Image:
     """Return a photo upright (EXIF rotation applied) and in RGB.
 
-    Grey, palette, CMYK and 16-bit photos are converted, transparent parts become white, of an animation the first
-    frame counts.
+    Grey, palette, CMYK, 16-bit and floating-point photos are converted, transparent parts become white, of an animation
+    the first frame counts. What a file holds is told by its content, not its name.
 
     Args:
         source: a file, or the opened bytes of one.
@@ -35,21 +50,49 @@ def read_photo(source: Path | BinaryIO, name: str | None = None) -> Image.Image:
     """
     path = name or source
     try:
-        with Image.open(source) as opened:
-            photo = ImageOps.exif_transpose(opened)
-            photo.load()
-    except Image.DecompressionBombError as error:
+        if isinstance(source, Path) and not source.is_file():  # a pipe or a device would be read without end
+            raise ValueError("it is a folder or a device" if source.exists() else "there is no such file")
+        with Image.open(source, formats=_formats()) as opened:
+            opened.load()
+            turn = TURNS.get(_orientation(opened))
+            return _in_rgb(opened if turn is None else opened.transpose(turn))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{path} is too large ({error}): scale it down or remove it") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # decoders meet broken files with whatever comes: IndexError, struct.error, ...
         if _is_heic(source):
             raise ValueError(
                 f"{path} is a HEIC photo, which is not read here: export it as JPEG "
                 "(iPhone: Settings, Camera, Formats, Most Compatible)"
             ) from None
-        raise ValueError(f"{path} cannot be read as a photo ({error}): restore or remove it") from None
-    if photo.mode.startswith("I"):  # 16 or 32 bit grey
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        if isinstance(error, Image.UnidentifiedImageError):
+            reason = f"it is none of {', '.join(_formats())}"
+        raise ValueError(f"{path} cannot be read as a photo ({reason}): restore or remove it") from None
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Return the formats that are read, of those that Pillow was built with."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _orientation(photo: Image.Image) -> int:
+    """Return how EXIF says a photo lies, 1 to 8; a damaged EXIF says nothing, and the photo is as good without it."""
+    try:
+        return photo.getexif().get(0x0112, 1)
+    except Exception:  # whatever the parser meets
+        return 1
+
+
+def _in_rgb(photo: Image.Image) -> Image.Image:
+    """Return an opened photo of any mode in RGB."""
+    if photo.mode.startswith(("I", "F")):  # 16 or 32 bit grey, or floating point
         values = np.asarray(photo, dtype=np.float64)
-        scale = 255 / 65535 if values.max(initial=0) > 255 else 1
+        if not np.isfinite(values).all():
+            raise ValueError("some of its values are not finite")
+        highest = values.max(initial=0)
+        scale = 255 / 65535 if highest > 255 else 255 if photo.mode == "F" and highest <= 1 else 1
         return Image.fromarray((values * scale).clip(0, 255).astype(np.uint8)).convert("RGB")
     if photo.mode in ("RGBA", "LA", "PA") or "transparency" in photo.info:
         photo = photo.convert("RGBA")
@@ -71,12 +114,14 @@ def _is_heic(source: Path | BinaryIO) -> bool:
     """Return whether a file starts like one of the HEIF family, as iPhones write it."""
     try:
         if isinstance(source, Path):
+            if not source.is_file():
+                return False
             with source.open("rb") as file:
                 head = file.read(12)
         else:
             source.seek(0)
             head = source.read(12)
-    except OSError:
+    except (OSError, ValueError):
         return False
     return head[4:8] == b"ftyp" and head[8:12] in (
         b"heic",
@@ -151,14 +196,17 @@ def build_cache(manifest: pd.DataFrame, root: Path, folder: Path, size: int) -> 
         size: the photos' shorter side is scaled down to so many pixels; smaller photos stay as they are.
 
     Raises:
-        ValueError: a photo cannot be read.
+        ValueError: photos cannot be read; all are listed in `unreadable.csv` of the folder.
         OSError: the disk has too little room; gives the figure.
     """
     files = [root / path for path in manifest.path]
     listing = [[path, file.stat().st_size] for path, file in zip(manifest.path, files, strict=True)]
     fingerprint = hashlib.sha256(json.dumps([size, listing]).encode()).hexdigest()
     if (folder / "fingerprint.txt").exists() and (folder / "fingerprint.txt").read_text() == fingerprint:
-        return open_cache(folder)
+        try:
+            return open_cache(folder)
+        except ValueError:
+            pass  # damaged since: made again
     folder.mkdir(parents=True, exist_ok=True)
     needed = len(files) * 3 * size * size * 3 // 2  # with aspect ratios up to 3 : 2
     free = shutil.disk_usage(folder).free
@@ -167,22 +215,37 @@ def build_cache(manifest: pd.DataFrame, root: Path, folder: Path, size: int) -> 
             f"the photo cache needs about {needed / 1e9:.1f} GB, {folder} has {free / 1e9:.1f} GB: make room"
         )
 
-    def decode(file: Path) -> np.ndarray:
-        return np.asarray(shrink(read_photo(file), size))
+    def decode(file: Path) -> np.ndarray | str:
+        try:
+            return np.asarray(shrink(read_photo(file), size))
+        except ValueError as error:
+            return str(error)
 
     shapes = np.empty((len(files), 2), dtype=np.int64)
 
     def write(partial: Path) -> None:
+        unreadable: list[Fault] = []
         with partial.open("wb") as out, ThreadPoolExecutor() as pool:
             for start in tqdm(range(0, len(files), 256), desc="decode photos", unit="batch"):
                 for i, photo in enumerate(pool.map(decode, files[start : start + 256]), start):
-                    shapes[i] = photo.shape[:2]
-                    out.write(photo.tobytes())
+                    if isinstance(photo, str):
+                        unreadable.append(Fault(str(manifest.path.iloc[i]), *UNREADABLE, photo))
+                    elif not unreadable:  # else the rest is read only to name all that fail
+                        shapes[i] = photo.shape[:2]
+                        out.write(photo.tobytes())
+        refuse(unreadable, folder / "unreadable.csv")
 
     (folder / "fingerprint.txt").unlink(missing_ok=True)
-    write_atomically(folder / "pixels.bin", write)
-    write_atomically(folder / "shapes.npy", lambda partial: np.save(partial, shapes))
-    write_atomically(folder / "fingerprint.txt", lambda partial: partial.write_text(fingerprint))
+    try:
+        write_atomically(folder / "pixels.bin", write)
+        write_atomically(folder / "shapes.npy", lambda partial: np.save(partial, shapes))
+        write_atomically(folder / "fingerprint.txt", lambda partial: partial.write_text(fingerprint))
+    except OSError as error:
+        free = shutil.disk_usage(folder).free
+        raise OSError(
+            f"the photo cache, about {needed / 1e9:.1f} GB, could not be written to {folder}, which has "
+            f"{free / 1e9:.1f} GB free: {explain(error)}"
+        ) from None
     return open_cache(folder)
 
 
@@ -191,10 +254,20 @@ def open_cache(folder: Path) -> PhotoCache:
 
     Raises:
         FileNotFoundError: there is none, or it is not finished.
+        ValueError: it is damaged.
     """
     if not (folder / "fingerprint.txt").exists():
         raise FileNotFoundError(f"there is no photo cache in {folder}: run notebook 01_prepare_data")
-    return PhotoCache(np.memmap(folder / "pixels.bin", np.uint8, mode="r"), np.load(folder / "shapes.npy"))
+    try:
+        shapes = np.load(folder / "shapes.npy", allow_pickle=False)
+        pixels = np.memmap(folder / "pixels.bin", np.uint8, mode="r")
+        if shapes.ndim != 2 or len(pixels) != 3 * shapes.prod(axis=1).sum():
+            raise ValueError(f"it holds {len(pixels)} bytes for shapes {shapes.shape}")
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(
+            f"the photo cache in {folder} is damaged ({error}): run notebook 01_prepare_data"
+        ) from None
+    return PhotoCache(pixels, shapes)
 
 
 # ---------------------------------------------------------------- transforms of one photo
