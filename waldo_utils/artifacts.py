@@ -7,7 +7,6 @@ Files are written under a temporary name, flushed and renamed, so a half-written
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from waldo_utils.files import sha256, write_atomically
 from waldo_utils.study import ROOT, Study
 
 # First part of an artifact's name -> the notebook that writes it and the settings it depends on.
@@ -35,26 +35,6 @@ def data_folder(study: Study) -> Path:
 def results_folder(study: Study) -> Path:
     """Return the folder of the study's small results: tables, figures, executed notebooks."""
     return ROOT / "results" / study.name
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> Path:
-    """Call `write` with a temporary path, flush what it wrote to the disk and rename it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-    try:
-        write(partial)
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save(study: Study, name: str, write: Callable[[Path], None]) -> Path:
