@@ -172,21 +172,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50, help="in all (default: 50)")
     parser.add_argument("--per-run", type=int, default=12, help="kills until a run may end (default: 12)")
+    parser.add_argument(
+        "--expected", type=Path, help="a project with an undisturbed run (default: one is made first)"
+    )
+    parser.add_argument("--longest", type=float, default=LONGEST, help="seconds from a start to its kill")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
     options = parser.parse_args()
     command = ["-m", "waldo_utils", "run", "--profile", "smoke"]
     rng, log, wrong, runs = random.Random(options.seed), [], [], 0
     with tempfile.TemporaryDirectory(prefix="waldo-torture-") as temporary:
         begin = time.monotonic()
-        calm = copy_project(Path(temporary) / "calm")
-        torture(calm, command, kills=0, rng=rng)
+        calm = options.expected
+        if calm is None:
+            calm = copy_project(Path(temporary) / "calm")
+            torture(calm, command, kills=0, rng=rng)
         expected = tables(calm)
         print(f"undisturbed run: {time.monotonic() - begin:.0f} s, {len(expected)} tables", flush=True)
         while len(log) < options.kills:
             runs += 1
             project = copy_project(Path(temporary) / f"run{runs}")
             kills = min(options.per_run, options.kills - len(log))
-            log += torture(project, command, kills, rng, first=len(log) + 1)
+            log += torture(project, command, kills, rng, options.longest, first=len(log) + 1)
             wrong += [f"run {runs}: {name}" for name in differences(expected, tables(project))]
             left = [str(path) for path in half_written(project)]
             wrong += [f"run {runs}: {path} is left" for path in left]

@@ -8,15 +8,17 @@ import resource
 import sys
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from PIL import Image
 
-from waldo_utils import kernels, locks
+from waldo_utils import inputs, kernels, locks
 from waldo_utils.files import remove_partials, write_atomically
 from waldo_utils.study import PROFILES, ROOT, Study
 
 REPORT_WIDTH = 600  # pixels of the report's pictures at most; they are in full beside it
+LIBRARIES = ("numpy", "pandas", "pillow", "torch", "torchvision")  # another version may give other figures
 
 
 @dataclass(frozen=True)
@@ -293,11 +295,19 @@ def _shrink_pictures(data: dict) -> None:
 
 
 def _fingerprint(stage: Stage, study: Study, parameters: dict, folders: Folders) -> str:
-    """Return a hash of all that a stage depends on; a needed stage counts by when it last ran."""
+    """Return a hash of all that a stage depends on; a needed stage counts by when it last ran.
+
+    That is: settings, parameters, the notebook, the code it imports, the versions of `LIBRARIES`, and for a notebook
+    that opens raw photos (imports `sources`) a digest of those.
+    """
     notebook = folders.notebooks / f"{stage.stem}.ipynb"
-    digest = hashlib.sha256(repr((study, sorted(parameters.items()))).encode())
-    for path in [notebook, *sources(notebook)]:
+    versions = [(name, version(name)) for name in LIBRARIES]
+    digest = hashlib.sha256(repr((study, sorted(parameters.items()), versions)).encode())
+    code = sources(notebook)
+    for path in [notebook, *code]:
         digest.update(path.name.encode() + path.read_bytes())
+    if ROOT / "waldo_utils" / "sources.py" in code:
+        digest.update(inputs.digest(study.data, folders.data).encode())
     for need in stage.needs:
         stamp = folders.data / "stamps" / f"{need}.txt"
         digest.update(stamp.read_bytes() if stamp.exists() else b"missing")
