@@ -33,7 +33,7 @@ artifacts.save_frame(study, "data/manifest", manifest)
 """,
     "02_train": """
 import json, time
-from waldo_utils import artifacts, images
+from waldo_utils import artifacts, figures, images
 from waldo_utils.study import PROFILES
 study = PROFILES["smoke"]
 photos = images.open_cache(artifacts.data_folder(study) / "photos")
@@ -45,6 +45,8 @@ for i in range(len(sums), len(photos)):
     time.sleep(0.05)
 import numpy as np
 import pandas as pd
+sheet = figures.photo_sheet([photos.image(0)], columns=1)
+figures.save(sheet, artifacts.results_folder(study) / "figures" / "photo.png")
 artifacts.save_array(study, "global/sums", np.array(sums))
 artifacts.save_table(study, "sums", pd.DataFrame({"sum": artifacts.load_array(study, "global/sums")}))
 """,
@@ -152,3 +154,42 @@ def test_the_kernel_of_a_killed_run_ends_and_the_next_run_waits_for_it(project):
     with locks.hold(lock):  # waits for the kernel, which holds the lock until its end
         assert not is_alive(kernel.pid)
         assert json.loads(lock.read_text())["pid"] == os.getpid()
+
+
+def test_neither_a_home_folder_nor_a_network_is_needed(project):
+    alone = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    try:
+        subprocess.run([*alone, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"this system lets nobody leave the network: {error}")
+    ended = subprocess.run(
+        [*alone, sys.executable, *COMMAND, "smoke"],
+        cwd=project,
+        env=os.environ | {"PYTHONPATH": str(project), "HOME": "/proc/no home"},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert list(torture.tables(project)) == ["sums"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(project):
+    data = project / "data"
+    data.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80k", "tmpfs", data], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"this system lets us mount no small disk: {mounted.stderr.decode().strip()}")
+    try:
+        ended = subprocess.run(
+            [sys.executable, *COMMAND, "smoke"],
+            cwd=project,
+            env=os.environ | {"PYTHONPATH": str(project)},
+            capture_output=True,
+            text=True,
+        )
+        assert ended.returncode == 1
+        assert "No space left on device" in ended.stderr.splitlines()[-2]
+        assert "Traceback" not in ended.stderr
+        assert torture.half_written(project) == []
+    finally:
+        subprocess.run(["umount", "--lazy", data], check=True)

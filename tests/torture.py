@@ -22,7 +22,10 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 CLOCK = ("speed_", "search_speed")  # names of tables that hold times and so never repeat
-SHORTEST, LONGEST = 2.0, 90.0  # seconds from a start to its kill, drawn evenly on a logarithmic scale
+SHORTEST, LONGEST = (
+    1.0,
+    90.0,
+)  # seconds from the first notebook's start to the kill, drawn evenly on a logarithmic scale
 ALONE = 0.3  # share of the kills that hit the run alone
 AIMED = 0.5  # share of the kills that wait for the next file that is half-written
 
@@ -32,7 +35,7 @@ class Kill:
     """One kill and what it hit."""
 
     number: int
-    seconds: float  # after the start
+    seconds: float  # after its first notebook began
     stage: str
     victim: str  # "all" processes, or the "run" alone
     writing: str  # the files that were half-written, if any
@@ -83,6 +86,9 @@ def torture(
         if len(log) < kills:
             moment = SHORTEST * (longest / SHORTEST) ** rng.random()
             alone, aimed = rng.random() < ALONE, rng.random() < AIMED
+            while process.poll() is None and not any(line.startswith("[") for line in lines):
+                time.sleep(0.1)
+            begin = time.monotonic()
             _wait(process, begin + moment)
             while aimed and process.poll() is None and not half_written(project):
                 if time.monotonic() > begin + moment + 5:

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -67,6 +67,8 @@ def execute(notebook: Path, output: Path, parameters: dict, work: Path, lock: in
         folder = work / name.split("_")[0].lower() / name.split("_")[-1].lower()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.environ[name] = str(folder)
+    if not os.access(os.path.expanduser("~"), os.W_OK):  # else each kernel would look for all fonts anew
+        os.environ.setdefault("MPLCONFIGDIR", str(work / "matplotlib"))
     for name in KEEP_MEMORY:
         os.environ.setdefault(name, str(4 << 30))
     started: list[AsyncKernelManager] = []
@@ -80,14 +82,12 @@ def execute(notebook: Path, output: Path, parameters: dict, work: Path, lock: in
     partial = output.with_name(f"{output.stem}.{os.getpid()}.partial{output.suffix}")
     future: Future[str] = Future()
     # In a thread of its own: in the main thread nbclient would take the signals, and call a stop a dead kernel.
-    thread = threading.Thread(target=_run, args=(future, notebook, partial, parameters, Manager), daemon=True)
-    thread.start()
+    work_on = (future, notebook, partial, parameters, Manager)
+    threading.Thread(target=_run, args=work_on, daemon=True).start()
     try:
-        while thread.is_alive():
-            thread.join(1)
-        fault = future.result()
+        fault = future.result()  # not join: interrupted, it takes a thread for ended (Python 3.11)
     except BaseException:
-        _end(thread, started)
+        _end(future, started)
         raise
     finally:
         if partial.exists():
@@ -123,7 +123,7 @@ def _run(future: Future, notebook: Path, output: Path, parameters: dict, manager
         reason = " ".join(f"{error.ename}: {error.evalue}".split())
         future.set_result(f"{notebook.name}, cell {error.cell_index + 1} ({_first(error.source)}): {reason}")
     except DeadKernelError:
-        future.set_result(f"{notebook.name}{_running(output)}: its kernel died, perhaps for lack of memory")
+        future.set_result(f"{notebook.name}{_last(output)}: its kernel died, perhaps for lack of memory")
     except BaseException as error:
         future.set_exception(error)
     finally:
@@ -135,29 +135,29 @@ def _first(source: str) -> str:
     return source.strip().splitlines()[0] if source.strip() else ""
 
 
-def _running(executed: Path) -> str:
-    """Return which cell of a notebook was running when it was last saved, as ", cell 3 (its first line)"."""
+def _last(executed: Path) -> str:
+    """Return which cell of a notebook ran last, as ", cell 3 (its first line)"."""
     import nbformat
 
     with suppress(OSError, ValueError):
         cells = nbformat.read(executed, as_version=4).cells
-        for number, cell in enumerate(cells, start=1):
-            if cell.metadata.get("papermill", {}).get("status") == "running":
-                return f", cell {number} ({_first(cell.source)})"
+        begun = [i for i, cell in enumerate(cells) if cell.metadata.get("papermill", {}).get("start_time")]
+        if begun:
+            return f", cell {begun[-1] + 1} ({_first(cells[begun[-1]].source)})"
     return ""
 
 
-def _end(thread: threading.Thread, started: list) -> None:
+def _end(future: Future, started: list) -> None:
     """Interrupt a kernel until it ends, and kill it with all that it started if it does not, or at a second signal."""
     deadline = time.monotonic() + GRACE
     try:
-        while thread.is_alive() and time.monotonic() < deadline:
+        while not future.done() and time.monotonic() < deadline:
             _signal(started, signal.SIGINT, group=False)
-            thread.join(1)
+            wait([future], timeout=2)
     finally:
-        if thread.is_alive():
+        if not future.done():
             _signal(started, signal.SIGKILL, group=True)
-            thread.join(GRACE)
+            wait([future], timeout=GRACE)
 
 
 def _signal(started: list, number: int, group: bool) -> None:
