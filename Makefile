@@ -1,6 +1,7 @@
 # make study [PROFILE=mini|grocery|rehearsal|paper|smoke] [FORCE=1]   run the notebooks, only what changed
 # make test                                                 lint and test
 # make test-browser                                         test the demo in an installed Chromium
+# make torture [KILLS=50]                                  kill the smoke study again and again; its tables must not change
 # make lab                                                  open JupyterLab
 # make demo [PROFILE=mini]                                  open the demo as a page
 PROFILE ?= mini
@@ -9,7 +10,7 @@ SETUP := .stamps/setup
 export UV_PYTHON_DOWNLOADS := never
 export TQDM_MININTERVAL ?= 5
 
-.PHONY: help study test test-browser lab demo setup lint lock clean
+.PHONY: help study test test-browser torture lab demo setup lint lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -22,6 +23,9 @@ test: $(SETUP) lint
 
 test-browser: $(SETUP)
 	@WALDO_BROWSER=1 $(PYTHON) -m pytest tests/test_demo_browser.py
+
+torture: $(SETUP)
+	@$(PYTHON) tests/torture.py --kills $(or $(KILLS),50)
 
 lint: $(SETUP)
 	@$(PYTHON) -m ruff check .

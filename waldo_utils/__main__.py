@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from waldo_utils import pipeline
+from waldo_utils import locks, pipeline
 from waldo_utils.study import PROFILES, ROOT
 
 
@@ -75,6 +75,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except locks.Held as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130

@@ -200,7 +200,8 @@ def build_cache(manifest: pd.DataFrame, root: Path, folder: Path, size: int) -> 
         OSError: the disk has too little room; gives the figure.
     """
     files = [root / path for path in manifest.path]
-    listing = [[path, file.stat().st_size] for path, file in zip(manifest.path, files, strict=True)]
+    facts = [file.stat() for file in files]
+    listing = [[p, f.st_size, f.st_mtime_ns] for p, f in zip(manifest.path, facts, strict=True)]
     fingerprint = hashlib.sha256(json.dumps([size, listing]).encode()).hexdigest()
     if (folder / "fingerprint.txt").exists() and (folder / "fingerprint.txt").read_text() == fingerprint:
         try:
