@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -19,8 +18,6 @@ from tqdm import tqdm
 
 from waldo_utils.artifacts import write_atomically
 from waldo_utils.faults import Fault, explain, refuse
-from waldo_utils.models import IMAGENET_MEAN, IMAGENET_STD
-
 
 UNREADABLE = ("cannot be read as photos", "restore or remove them")
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")  # Pillow's others run helpers, as EPS does
@@ -338,91 +335,3 @@ def _resize(photo: Tensor, height: int, width: int) -> Tensor:
         photo[None].float(), (height, width), mode="bilinear", antialias=True, align_corners=False
     )
     return resized[0].div(255).clamp(0, 1)
-
-
-def preview(photo: Tensor, transform: Callable, batch_transform: Callable | None) -> Tensor:
-    """Return one photo as the models would see it, clipped to [0, 1] for the eye; the generator starts at 0."""
-    generator = torch.Generator().manual_seed(0)
-    batch = transform(photo, generator)[None]
-    return (batch if batch_transform is None else batch_transform(batch, generator))[0].clamp(0, 1)
-
-
-# ---------------------------------------------------------------- transforms of the ablations, on (B, 3, H, W) in [0, 1]
-
-
-def perspective(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Move each photo's corners inwards by up to half of half its side (RandomPerspective, distortion 0.5)."""
-    from torchvision.transforms.v2 import functional
-
-    side, result = batch.shape[-1], torch.empty_like(batch)
-    corners = [[0, 0], [side - 1, 0], [side - 1, side - 1], [0, side - 1]]
-    for i, photo in enumerate(batch):
-        move = (torch.rand(4, 2, generator=generator) * 0.5 * side / 2).round().int().tolist()
-        ends = [
-            [x + dx if x == 0 else x - dx, y + dy if y == 0 else y - dy]
-            for (x, y), (dx, dy) in zip(corners, move, strict=True)
-        ]
-        result[i] = functional.perspective(photo, corners, ends)
-    return result.clamp(0, 1)
-
-
-def grayscale(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Replace the colors by their luminance."""
-    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-    return (batch * weights).sum(dim=1, keepdim=True).expand_as(batch).contiguous()
-
-
-def contrast(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Stretch each photo about its mean luminance by a factor of 0.5 to 1.5."""
-    factor = 0.5 + torch.rand(len(batch), 1, 1, 1, generator=generator)
-    mean = grayscale(batch, generator).mean(dim=(1, 2, 3), keepdim=True)
-    return (mean + (batch - mean) * factor).clamp(0, 1)
-
-
-def blur(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur each photo by a Gaussian of sigma 0.1 to 2 pixels at 224 (a kernel of 23), in proportion at other sizes."""
-    from torchvision.transforms.v2 import functional
-
-    scale = batch.shape[-1] / 224
-    kernel = 2 * round(11 * scale) + 1
-    result = torch.empty_like(batch)
-    for i, photo in enumerate(batch):
-        sigma = (0.1 + 1.9 * float(torch.rand((), generator=generator))) * scale
-        result[i] = functional.gaussian_blur(photo, [kernel, kernel], [sigma, sigma])
-    return result.clamp(0, 1)
-
-
-def flip(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror half of the photos."""
-    mirrored = torch.rand(len(batch), 1, 1, 1, generator=generator) < 0.5
-    return torch.where(mirrored, batch.flip(3), batch)
-
-
-def normalization(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Normalize by ImageNet's mean and standard deviation, which the model does once more: the result leaves [0, 1]."""
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return (batch - mean) / std
-
-
-def rotation(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Turn each photo by up to 15 degrees."""
-    from torchvision.transforms.v2 import functional
-
-    angles = (torch.rand(len(batch), generator=generator) * 30 - 15).tolist()
-    return torch.stack(
-        [
-            functional.rotate(photo, angle, functional.InterpolationMode.BILINEAR)
-            for photo, angle in zip(batch, angles, strict=True)
-        ]
-    ).clamp(0, 1)
-
-
-def noise(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Add Gaussian noise of standard deviation 0.05."""
-    return (batch + 0.05 * torch.randn(batch.shape, generator=generator)).clamp(0, 1)
-
-
-ABLATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
-    "perspective": perspective, "grayscale": grayscale, "contrast": contrast, "blur": blur, "flip": flip,
-    "normalization": normalization, "rotation": rotation, "noise": noise,
-}  # fmt: skip
