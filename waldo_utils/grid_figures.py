@@ -13,7 +13,7 @@ LOOKS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"))  # color and marker, one per 
 def depth_lines(table: pd.DataFrame) -> Figure:
     """Draw recall against the depth of reranking, one line per test input, dashed with the test-time flip.
 
-    The band is the 95 % interval of the first line. Depth 1 reorders nothing: it is CO.
+    Depth 1 reorders nothing: it is CO.
 
     Args:
         table: as of `depths.grid_table`.
@@ -33,7 +33,8 @@ def depth_lines(table: pd.DataFrame) -> Figure:
                 )  # fmt: skip
                 if kind == table.input.iloc[0] and not flip:
                     bounds = (100 * run[f"{name} low"], 100 * run[f"{name} high"])
-                    ax.fill_between(places, *bounds, color=color, alpha=0.12, linewidth=0)
+                    note = f"95 % interval of {kind}"
+                    ax.fill_between(places, *bounds, color=color, alpha=0.12, linewidth=0, label=note)
             ticks = [f"{depth}\n(CO)" if depth == 1 else str(depth) for depth in depths]
             ax.set_xticks(range(len(depths)), ticks)
             ax.set(xlabel="neighbors reranked", ylabel=f"recall@{name[2:]} (%)")
