@@ -52,21 +52,24 @@ def rank_changes(
 def pairs_to_explain(before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> list[tuple[int, int, str]]:
     """Return pairs (query, neighbor, what it is) that tell why reranking chose as it did, as far as there are.
 
-    The first answer of a query that reranking put right; that of a query that it put wrong; and, for the same query,
-    the right photo that had been first.
+    The right photo that reranking brought to rank 1 from furthest below; the wrong one that it put in the place of a
+    right one that it pushed down furthest; and, for the same query, that right one.
 
     Args:
         before, after: (N, K) neighbors of each photo in two orders, rows of `labels`.
         labels: (N,) product of each photo.
     """
+    before, after = np.asarray(before), np.asarray(after)
+    was, now = (metrics.hits(order[:, :1], labels, labels)[:, 0] for order in (before, after))
+    old = (before == after[:, :1]).argmax(axis=1) + 1  # rank before of what is first now
+    new = (after == before[:, :1]).argmax(axis=1) + 1  # rank after of what was first
     pairs = []
-    for query in metrics.gains(before, after, labels, count=2):
-        first, old = int(after[query, 0]), int(before[query, 0])
-        if labels[first] == labels[query]:
-            rank = int(np.flatnonzero(before[query] == first)[0]) + 1
-            pairs.append((query, first, f"right: brought up from rank {rank} to 1"))
-        else:
-            rank = int(np.flatnonzero(after[query] == old)[0]) + 1
-            pairs.append((query, first, "wrong: another product, put first"))
-            pairs.append((query, old, f"right, for the same query: pushed down from rank 1 to {rank}"))
+    if (~was & now).any():
+        query = int(np.where(~was & now, old, 0).argmax())
+        pairs.append((query, int(after[query, 0]), f"right: brought up from rank {old[query]} to 1"))
+    if (was & ~now).any():
+        query = int(np.where(was & ~now, new, 0).argmax())
+        pairs.append((query, int(after[query, 0]), "wrong: another product, put first"))
+        title = f"right, for the same query: pushed down from rank 1 to {new[query]}"
+        pairs.append((query, int(before[query, 0]), title))
     return pairs
