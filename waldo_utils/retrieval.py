@@ -6,7 +6,7 @@ from torch import Tensor
 
 from waldo_utils.devices import linear
 
-SPARE = 8  # candidates beyond the k-th; where they reach below what rounding can move, no other can be a neighbor
+SPARE = 8  # candidates beyond the k-th: they show whether rounding could bring in yet another one
 BLOCK = 64  # similarities whose maximum stands for them
 
 
