@@ -46,6 +46,7 @@ STAGES = (
             "06_categories_and_neighbors",
         ),
     ),
+    Stage("08_speed_and_scale", ("03_train_reranker",)),
     Stage("09_demo", ("03_train_reranker",)),
 )
 
