@@ -386,12 +386,11 @@ def save(tables: dict[str, pd.DataFrame], folder: Path, facts: dict[str, object]
 def kept(name: str, folder: Path = FOLDER) -> tuple[pd.DataFrame, dict[str, object]]:
     """Return a table that `python -m waldo_utils benchmark --full` left, and what it hangs on.
 
-    Raises:
-        FileNotFoundError: there is none.
+    Where it has not been run, a table that says so and nothing.
     """
     path = folder / f"{name}.csv"
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run `python -m waldo_utils benchmark --full`")
+        return pd.DataFrame({"not run": ["run `python -m waldo_utils benchmark --full`"]}), {}
     return pd.read_csv(path), json.loads(path.with_suffix(".json").read_text())
 
 
