@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from waldo_utils import locks, pipeline
@@ -65,6 +66,16 @@ def main(arguments: list[str] | None = None) -> int:
     search.add_argument("--index", type=Path, metavar="DIR", help="default: the index that was made last")
     search.add_argument("--output", type=Path, metavar="PNG", help="also write a picture of the matches")
     search.add_argument("--json", action="store_true", help="print JSON")
+    benchmark = commands.add_parser("benchmark", help="measure search and reranking on this machine")
+    benchmark.add_argument(
+        "--full", action="store_true", help="galleries up to a million photos (half an hour)"
+    )
+    benchmark.add_argument(
+        "--profile", default="mini", help="whose features galleries are drawn like (default: mini)"
+    )
+    benchmark.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="default: results/benchmarks with --full"
+    )
     demo = commands.add_parser("demo", help="open the demo as a page (needs the extra `demo`)")
     demo.add_argument("--profile", default="mini", help=f"one of {', '.join(PROFILES)} (default: mini)")
     demo.add_argument("--port", type=int, default=8866, help="of the page (default: 8866)")
@@ -186,6 +197,27 @@ def _search(options: argparse.Namespace) -> int:
     return 0
 
 
+def _benchmark(options: argparse.Namespace) -> int:
+    import torch
+
+    from waldo_utils import artifacts, benchmark
+
+    study = pipeline.find_profile(options.profile)
+    plan = benchmark.PLANS["full" if options.full else "default"]
+    manifest = artifacts.load_frame(study, "data/manifest")
+    embedding = artifacts.load_array(study, f"global/seed{study.seeds[0]}/test_features")
+    facts = benchmark.machine() | {"plan": asdict(plan), "profile": study.name}
+    tables = benchmark.measure(plan, embedding, manifest.label[manifest.split == "test"].to_numpy())
+    print(f"{facts['processor']}, {torch.get_num_threads()} threads, load {facts['load']:.1f} at the start")
+    for name, table in tables.items():
+        print(f"\n{name}\n{table.to_string(index=False, float_format='{:.3g}'.format, na_rep='not run')}")
+    output = options.output or (benchmark.FOLDER if options.full else None)
+    if output:
+        benchmark.save(tables, output, facts)
+        print(f"\nwritten to {output}")
+    return 0
+
+
 def _demo(options: argparse.Namespace) -> int:
     from waldo_utils import page
 
@@ -201,6 +233,7 @@ _COMMANDS = {
     "readme": _readme,
     "index": _index,
     "search": _search,
+    "benchmark": _benchmark,
     "demo": _demo,
 }
 
