@@ -47,6 +47,7 @@ class GlobalStage:
     flip: float = 0.5  # chance that a train photo is mirrored
     epochs: int = 100
     batch: int = 800  # photos
+    micro_batch: int | None = None  # photos whose activations are held at once; None: the whole batch's
     photos_per_product: int = 2
     optimizer: str = "sgd"  # Nesterov momentum 0.9
     learning_rate: float = 0.001
