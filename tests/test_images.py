@@ -113,19 +113,3 @@ def test_full_crops_without_flip_are_the_plain_photo():
     sizes = {crop._crop(32, 32, torch.Generator().manual_seed(seed))[2:] for seed in range(20)}
     assert all(height * width >= 0.7 * 32 * 32 for height, width in sizes)
     assert images.TestTransform(32, 32)(photo).equal(photo / 255)
-
-
-@pytest.mark.parametrize("name", images.ABLATIONS)
-def test_ablations_keep_the_shape_and_repeat(name):
-    batch = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    first, again = (images.ABLATIONS[name](batch, torch.Generator().manual_seed(1)) for _ in range(2))
-    assert first.shape == batch.shape
-    assert torch.equal(first, again)
-    assert not torch.equal(first, batch)
-    inside = bool(first.min() >= 0 and first.max() <= 1)
-    assert inside == (name != "normalization")
-
-
-def test_grayscale_makes_the_channels_equal():
-    grey = images.grayscale(torch.rand(1, 3, 4, 4), torch.Generator())
-    assert torch.equal(grey[:, 0], grey[:, 2])

@@ -102,9 +102,27 @@ def test_each_training_transform_trained_differently():
     assert trainings.loss.nunique() == 3
 
 
+def test_the_grid_begins_with_co_and_the_baselines_repeat_the_main_rows():
+    grid = load_table(STUDY, "depth_grid")
+    main = load_table(STUDY, "rerankings").set_index("method")
+    plain = grid[(grid["input"] == "center crop") & ~grid.flip].set_index("depth")
+    assert grid["input"].nunique() == 3
+    assert grid.queries.unique().tolist() == [240]  # all of them
+    assert plain.loc[1, "R@1"] == pytest.approx(main.loc["CO", "R@1"])
+    assert plain["R@10"].iloc[:3].nunique() == 1  # an order of the first ten does not change recall@10
+    table = load_table(STUDY, "baselines").set_index("method")
+    for method in ("CO", "CO + RRT (finetuned)", "CO + local matching"):
+        assert table.loc[method, "MAP@R"] == pytest.approx(main.loc[method, "MAP@R"])
+    assert table["R@100"].nunique() == 1
+    assert load_table(STUDY, "asymmetry")["R@1"][0] == pytest.approx(main.loc["CO + RRT (finetuned)", "R@1"])
+    points = load_table(STUDY, "contradictions")
+    assert points.point.unique().tolist() == [1, 5, 6]
+    assert points.difference[0] == 0  # recall at the shortlist's length, the same shortlist in two orders
+
+
 def test_every_notebook_left_tables_figures_and_its_executed_copy():
     folder = results_folder(STUDY)
-    assert [path.stem for path in NOTEBOOKS] == [stage.stem for stage in pipeline.STAGES]
+    assert [path.stem for path in NOTEBOOKS] == sorted(stage.stem for stage in pipeline.STAGES)
     for notebook in NOTEBOOKS:
         cells = nbformat.read(folder / "notebooks" / notebook.name, as_version=4).cells
         code = [cell for cell in cells if cell.cell_type == "code"]
@@ -122,6 +140,15 @@ def test_every_notebook_left_tables_figures_and_its_executed_copy():
         "transforms",
         "transfer",
         "categories",
+        "rank_changes",
+        "depth_grid",
+        "fusion",
+        "fusion_curves",
+        "asymmetry",
+        "asymmetry_differences",
+        "baselines",
+        "baseline_differences",
+        "contradictions",
     ):
         assert len(pd.read_csv(folder / "tables" / f"{table}.csv"))
         assert (folder / "tables" / f"{table}.json").exists()
@@ -133,6 +160,9 @@ def test_every_notebook_left_tables_figures_and_its_executed_copy():
         "transforms_heatmap",
         "categories",
         "openset",
+        "depth_grid",
+        "fusion",
+        "baselines",
     ):
         assert (folder / "figures" / f"{figure}.png").stat().st_size > 5000
     assert (folder / "report.html").stat().st_size < 4_000_000

@@ -163,7 +163,8 @@ def _search(options: argparse.Namespace) -> int:
     opened = index.open_index(folder, models)
     answer = searching.search(models, opened.gallery, photo, box)
     table = searching.matches(answer, opened.gallery, options.top)
-    verdict = rejection.sentence(opened.threshold, answer.best)
+    margin = opened.threshold.margin(answer, opened.gallery) if opened.threshold else None
+    verdict = rejection.sentence(opened.threshold, margin)
     if options.output:
         picture = figures.answer_grid(answer.query, [opened.gallery.photo(row) for row in table.row], table)
         figures.save(picture, options.output)
@@ -175,7 +176,7 @@ def _search(options: argparse.Namespace) -> int:
             "folder": str(opened.folder),
             "models": models.weights,
             "verdict": verdict,
-            "in catalogue": None if opened.threshold is None else answer.best >= opened.threshold.value,
+            "in catalogue": None if margin is None else margin >= 0,
             "matches": json.loads(table.drop(columns="row").to_json(orient="records")),
         }
         print(json.dumps(content, indent=1))

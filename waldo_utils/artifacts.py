@@ -79,9 +79,9 @@ def find(study: Study, name: str) -> Path:
     path = data_folder(study) / name
     notebook = WRITERS[name.split("/")[0]][0]
     record = path.with_suffix(".json")
-    if not path.exists() or not record.exists():
+    if not path.is_file() or not record.is_file():
         raise FileNotFoundError(f"{path} is missing: run notebook {notebook} with profile {study.name!r}")
-    content = json.loads(record.read_text())
+    content = _read_record(record, ("settings", "sha256"), f"rerun notebook {notebook}")
     changed = _differences(content["settings"], _settings(study, name))
     if changed:
         raise ValueError(f"{path} was made with other settings ({changed}): rerun notebook {notebook}")
@@ -104,7 +104,11 @@ def save_array(study: Study, name: str, array: np.ndarray) -> np.ndarray:
 
 def load_array(study: Study, name: str) -> np.ndarray:
     """Return the array `<name>.npy` as a read-only memory map; raises as `find` does."""
-    return np.load(find(study, f"{name}.npy"), mmap_mode="r", allow_pickle=False)
+    path = find(study, f"{name}.npy")
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is no whole array of numbers ({error}): make it again") from None
 
 
 def save_weights(study: Study, name: str, weights: dict) -> dict:
@@ -131,9 +135,14 @@ def checkpoint_path(study: Study, name: str) -> Path:
 
 def load_weights(study: Study, name: str) -> dict:
     """Return the state dict `<name>.safetensors`; raises as `find` does."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    return load_file(find(study, f"{name}.safetensors"))
+    path = find(study, f"{name}.safetensors")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error}): make it again") from None
 
 
 def save_frame(study: Study, name: str, frame: pd.DataFrame) -> pd.DataFrame:
@@ -144,7 +153,11 @@ def save_frame(study: Study, name: str, frame: pd.DataFrame) -> pd.DataFrame:
 
 def load_frame(study: Study, name: str) -> pd.DataFrame:
     """Return the data frame `<name>.csv`; raises as `find` does."""
-    return pd.read_csv(find(study, f"{name}.csv"), keep_default_na=False)
+    path = find(study, f"{name}.csv")
+    try:
+        return pd.read_csv(path, keep_default_na=False)
+    except ValueError as error:
+        raise ValueError(f"{path} is no table ({error}): make it again") from None
 
 
 def save_table(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
@@ -180,11 +193,11 @@ def load_table(study: Study, name: str) -> pd.DataFrame:
         ValueError: it was made with other settings.
     """
     path = results_folder(study) / "tables" / f"{name}.csv"
-    if not path.exists():
+    if not path.is_file() or not path.with_suffix(".json").is_file():
         raise FileNotFoundError(
             f"{path} is missing: run the notebooks before this one with profile {study.name!r}"
         )
-    provenance = json.loads(path.with_suffix(".json").read_text())
+    provenance = _read_record(path.with_suffix(".json"), ("study",), "rerun the notebooks")
     changed = _differences(provenance["study"], json.loads(json.dumps(asdict(study))))
     if changed:
         raise ValueError(f"{path} was made with other settings ({changed}): rerun the notebooks")
@@ -192,7 +205,21 @@ def load_table(study: Study, name: str) -> pd.DataFrame:
         raise ValueError(
             f"{path} is not the table that was recorded (its SHA-256 differs): rerun the notebooks"
         )
-    return pd.read_csv(path)
+    try:
+        return pd.read_csv(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is no table ({error}): rerun the notebooks") from None
+
+
+def _read_record(path: Path, keys: tuple[str, ...], remedy: str) -> dict:
+    """Return what a record says; raises ValueError where it is damaged or lacks a key."""
+    try:
+        record = json.loads(path.read_text())
+        if not isinstance(record, dict) or not all(key in record for key in keys):
+            raise ValueError(f"it lacks {' or '.join(keys)}")
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): {remedy}") from None
+    return record
 
 
 def _settings(study: Study, name: str) -> dict:

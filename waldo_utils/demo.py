@@ -285,9 +285,10 @@ class Demo:
         self.detail.value = ""
         part = "the whole photo" if box is None else f"a box of {box[2]} x {box[3]} pixels"
         seconds = sum(self.answer.seconds.values())
+        margin = None if self.threshold is None else self.threshold.margin(self.answer, self.gallery)
         self._say(
             f"Searched {len(self.gallery)} photos with {part} in {seconds:.2f} s: "
-            f"{rejection.sentence(self.threshold, self.answer.best)}."
+            f"{rejection.sentence(self.threshold, margin)}."
         )
 
     def _places(self, order: str) -> np.ndarray:

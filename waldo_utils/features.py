@@ -22,7 +22,6 @@ class PhotoBatches(Dataset):
         batches: rows of `photos`, one array per batch.
         transform: photo and random generator to (3, size, size) in [0, 1].
         seed: of the random generators.
-        batch_transform: applied to the whole batch with the same generator (see `images.ABLATIONS`).
     """
 
     def __init__(
@@ -31,21 +30,18 @@ class PhotoBatches(Dataset):
         batches: list[np.ndarray],
         transform: Callable[[Tensor, torch.Generator], Tensor],
         seed: int = 0,
-        batch_transform: Callable[[Tensor, torch.Generator], Tensor] | None = None,
     ):
         self.photos = photos
         self.batches = batches
         self.transform = transform
         self.seed = seed
-        self.batch_transform = batch_transform
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, i: int) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + i)
-        batch = torch.stack([self.transform(self.photos[int(row)], generator) for row in self.batches[i]])
-        return batch if self.batch_transform is None else self.batch_transform(batch, generator)
+        return torch.stack([self.transform(self.photos[int(row)], generator) for row in self.batches[i]])
 
     def loader(self) -> DataLoader:
         """Return a loader of the batches in order."""
@@ -57,7 +53,6 @@ def extract_features(
     model: ImageModel,
     photos: Sequence[Tensor],
     transform: Callable[[Tensor, torch.Generator], Tensor],
-    batch_transform: Callable[[Tensor, torch.Generator], Tensor] | None = None,
     batch: int = 64,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute the global and local features of photos.
@@ -65,7 +60,7 @@ def extract_features(
     Args:
         model: the image model; it is put into eval mode.
         photos: N photos, each a (3, h, w) uint8 tensor, for example an `images.PhotoCache`.
-        transform, batch_transform: see `PhotoBatches`.
+        transform: see `PhotoBatches`.
         batch: photos per forward pass.
 
     Returns:
@@ -74,7 +69,7 @@ def extract_features(
     model.eval().to(device=device(), memory_format=torch.channels_last)
     rows = np.arange(len(photos))
     parts = [rows[i : i + batch] for i in range(0, len(rows), batch)]
-    loader = PhotoBatches(photos, parts, transform, batch_transform=batch_transform).loader()
+    loader = PhotoBatches(photos, parts, transform).loader()
     global_parts, local_parts = [], []
     for images in tqdm(loader, total=len(parts), desc="extract features", unit="batch"):
         images = images.to(device=device(), memory_format=torch.channels_last)

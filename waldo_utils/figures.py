@@ -19,6 +19,7 @@ BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#666666"
 )  # fmt: skip
 RIGHT, WRONG, QUERY = GREEN, VERMILION, "#222222"
+HEAT_RANGE = 40  # points of recall@1 at which the heat maps' colors end
 FILLS = ((GREY, ""), (SKY, "//"), (BLUE, ""), (ORANGE, "\\\\"), (PURPLE, ""), (GREEN, "xx"))  # color, hatch
 STYLE = {
     "font.size": 13, "axes.titlesize": 14, "axes.labelsize": 13, "axes.spines.top": False, "axes.spines.right": False,
@@ -124,6 +125,42 @@ def before_after_grid(
                 labels,
                 [f"was {old[int(row)]}" for row in new],
             )
+    plt.close(figure)
+    return figure
+
+
+def rank_change_grid(
+    photos: Callable[[int], Image.Image], tables: dict[str, pd.DataFrame], columns: int = 5
+) -> Figure:
+    """Show pairs of query and right photo, `columns` pairs per line, with the photo's rank before and after.
+
+    Args:
+        photos: row to picture.
+        tables: title -> one row per pair: `query`, `neighbor`, `rank before`, `rank after` (see `changes.rank_changes`).
+        columns: pairs per line.
+    """
+    lines = [
+        (title, table.iloc[start : start + columns])
+        for title, table in tables.items()
+        for start in range(0, max(len(table), 1), columns)
+    ]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            len(lines), 2 * columns, figsize=(2.5 * columns + 0.6, 1.75 * len(lines)), squeeze=False
+        )
+        for ax in axes.flat:
+            ax.axis("off")
+        for line, (title, table) in zip(axes, lines, strict=True):
+            line[0].text(-0.12, 0.5, title, transform=line[0].transAxes, rotation=90, ha="right", va="center")
+            for i, row in enumerate(table.itertuples(index=False)):
+                query, match = line[2 * i], line[2 * i + 1]
+                for ax, photo, color, mark in ((query, row[0], QUERY, ""), (match, row[1], RIGHT, "✓")):
+                    ax.axis("on")
+                    ax.set(xticks=[], yticks=[])
+                    _framed(ax, photos(int(photo)), color, mark)
+                query.set_title("query", fontsize=12)
+                match.set_title(f"rank {row[2]} → {row[3]}", fontsize=12)
+        figure.tight_layout(pad=0.4)
     plt.close(figure)
     return figure
 
@@ -365,31 +402,66 @@ def score_histograms(panels: dict[str, tuple[np.ndarray, np.ndarray, float]]) ->
     return figure
 
 
-def ablation_heatmap(table: pd.DataFrame) -> Figure:
-    """Draw a table of recall@1 as a heat map with its values in per cent.
+def transform_heatmap(grid: pd.DataFrame, method: str) -> Figure:
+    """Draw what each transform does to one method's recall@1, by the stage that saw it and by severity.
+
+    A cell holds the change against untransformed photos in points, in bold where its 95 % interval leaves out zero.
+    Transforms without severities fill the three columns of a stage. Those that the report has stand first, with a dot.
 
     Args:
-        table: fractions; rows are transforms, columns the stages that saw them.
+        grid: as `ablations.transform_grid` returns it.
+        method: whose rows to draw.
     """
-    order = [c for c in ("shortlist", "reranker", "both") if c in table.columns]
-    values = (
-        100 * table[order].assign(mean=table[order].mean(axis=1)).sort_values("mean", ascending=False)[order]
-    )
+    rows = grid[(grid.method == method) & (grid.stage != "none")]
+    plain = grid[(grid.method == method) & (grid.stage == "none")].iloc[0]
+    severities = ["mild", "medium", "strong"]
+    stages = [stage for stage in ("shortlist", "reranker", "both") if stage in set(rows.stage)]
+    only = "only " if len(stages) > 1 else ""
+    names = rows.sort_values("reported", ascending=False, kind="stable")["transform"].unique()
+    reported = rows.groupby("transform").reported.first()[names].to_numpy()
+    places = np.arange(len(names)) + 0.35 * ~reported  # a gap below those of the report
+    norm, colors = plt.Normalize(-HEAT_RANGE, HEAT_RANGE), plt.get_cmap("PuOr")
     with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(7, 0.45 * len(values) + 1.6))
-        image = ax.imshow(
-            values, cmap="cividis", aspect="auto", vmin=0, vmax=max(float(np.nanmax(values)), 1)
-        )
-        for (row, column), value in np.ndenumerate(values.to_numpy()):
-            if not np.isnan(value):
-                shade = "white" if value < 0.6 * np.nanmax(values) else "black"
-                ax.text(column, row, f"{value:.1f}", ha="center", va="center", color=shade, fontsize=12)
-        ax.set_xticks(
-            range(len(order)), [f"{name} saw it" if name != "both" else "both saw it" for name in order]
-        )
-        ax.set_yticks(range(len(values)), values.index)
+        figure, ax = plt.subplots(figsize=(3.1 + 2.75 * len(stages), 0.42 * len(names) + 2.1))
+        for row in rows.to_dict("records"):
+            wide = row["severity"] not in severities
+            left = 3.2 * stages.index(row["stage"]) + (0 if wide else severities.index(row["severity"]))
+            middle, width = places[list(names).index(row["transform"])], 3 if wide else 1
+            value, clear = 100 * row["difference"], row["low"] > 0 or row["high"] < 0
+            ax.add_patch(
+                plt.Rectangle((left, middle - 0.5), width, 1, facecolor=colors(norm(value)), edgecolor="white")
+            )
+            ax.text(
+                left + width / 2,
+                middle,
+                "0.0" if abs(value) < 0.05 else f"{value:+.1f}".replace("-", "\N{MINUS SIGN}"),
+                ha="center",
+                va="center",
+                fontsize=12,
+                fontweight="bold" if clear else "normal",
+                color="white" if abs(value) > 0.7 * HEAT_RANGE else "black",
+            )
+        for i, stage in enumerate(stages):
+            title = "both saw it" if stage == "both" else f"{only}the {stage} saw it"
+            ax.text(3.2 * i + 1.5, -1.35, title, ha="center", va="bottom", fontsize=13, fontweight="bold")
+            for j, severity in enumerate(severities):
+                ax.text(3.2 * i + j + 0.5, -0.65, severity, ha="center", va="bottom", fontsize=11)
+        ax.set(xlim=(0, 3.2 * len(stages) - 0.2), ylim=(places[-1] + 0.55, -0.55), xticks=[])
+        ax.set_yticks(places, [f"{name} ●" if mark else name for name, mark in zip(names, reported, strict=True)])
+        ax.tick_params(left=False)
         ax.spines[:].set_visible(False)
-        figure.colorbar(image, label="recall@1 after reranking (%)")
+        ax.set_title(f"{method}: R@1 {100 * plain['R@1']:.1f} % untransformed", pad=52, loc="left")
+        bar = figure.colorbar(plt.cm.ScalarMappable(norm, colors), ax=ax, extend="both", aspect=30, pad=0.03)
+        bar.set_label("change of R@1 (points)")
+        ax.text(
+            0,
+            -0.02,
+            "● a row of the report (flip: its row of training without flip)\n"
+            f"bold: the 95 % interval over {plain['products']} products leaves out zero",
+            transform=ax.transAxes,
+            va="top",
+            fontsize=11,
+        )
         figure.tight_layout()
     plt.close(figure)
     return figure

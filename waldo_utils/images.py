@@ -4,27 +4,39 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from waldo_utils.artifacts import write_atomically
-from waldo_utils.models import IMAGENET_MEAN, IMAGENET_STD
+from waldo_utils.faults import Fault, explain, refuse
+
+UNREADABLE = ("cannot be read as photos", "restore or remove them")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")  # Pillow's others run helpers, as EPS does
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # EXIF orientation -> what makes the photo upright
 
 
 def read_photo(source: Path | BinaryIO, name: str | None = None) -> Image.Image:
     """Return a photo upright (EXIF rotation applied) and in RGB.
 
-    Grey, palette, CMYK and 16-bit photos are converted, transparent parts become white, of an animation the first
-    frame counts.
+    Grey, palette, CMYK, 16-bit and floating-point photos are converted, transparent parts become white, of an animation
+    the first frame counts. What a file holds is told by its content, not its name.
 
     Args:
         source: a file, or the opened bytes of one.
@@ -35,21 +47,49 @@ def read_photo(source: Path | BinaryIO, name: str | None = None) -> Image.Image:
     """
     path = name or source
     try:
-        with Image.open(source) as opened:
-            photo = ImageOps.exif_transpose(opened)
-            photo.load()
-    except Image.DecompressionBombError as error:
+        if isinstance(source, Path) and not source.is_file():  # a pipe or a device would be read without end
+            raise ValueError("it is a folder or a device" if source.exists() else "there is no such file")
+        with Image.open(source, formats=_formats()) as opened:
+            opened.load()
+            turn = TURNS.get(_orientation(opened))
+            return _in_rgb(opened if turn is None else opened.transpose(turn))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{path} is too large ({error}): scale it down or remove it") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # decoders meet broken files with whatever comes: IndexError, struct.error, ...
         if _is_heic(source):
             raise ValueError(
                 f"{path} is a HEIC photo, which is not read here: export it as JPEG "
                 "(iPhone: Settings, Camera, Formats, Most Compatible)"
             ) from None
-        raise ValueError(f"{path} cannot be read as a photo ({error}): restore or remove it") from None
-    if photo.mode.startswith("I"):  # 16 or 32 bit grey
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        if isinstance(error, Image.UnidentifiedImageError):
+            reason = f"it is none of {', '.join(_formats())}"
+        raise ValueError(f"{path} cannot be read as a photo ({reason}): restore or remove it") from None
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Return the formats that are read, of those that Pillow was built with."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _orientation(photo: Image.Image) -> int:
+    """Return how EXIF says a photo lies, 1 to 8; a damaged EXIF says nothing, and the photo is as good without it."""
+    try:
+        return photo.getexif().get(0x0112, 1)
+    except Exception:  # whatever the parser meets
+        return 1
+
+
+def _in_rgb(photo: Image.Image) -> Image.Image:
+    """Return an opened photo of any mode in RGB."""
+    if photo.mode.startswith(("I", "F")):  # 16 or 32 bit grey, or floating point
         values = np.asarray(photo, dtype=np.float64)
-        scale = 255 / 65535 if values.max(initial=0) > 255 else 1
+        if not np.isfinite(values).all():
+            raise ValueError("some of its values are not finite")
+        highest = values.max(initial=0)
+        scale = 255 / 65535 if highest > 255 else 255 if photo.mode == "F" and highest <= 1 else 1
         return Image.fromarray((values * scale).clip(0, 255).astype(np.uint8)).convert("RGB")
     if photo.mode in ("RGBA", "LA", "PA") or "transparency" in photo.info:
         photo = photo.convert("RGBA")
@@ -71,12 +111,14 @@ def _is_heic(source: Path | BinaryIO) -> bool:
     """Return whether a file starts like one of the HEIF family, as iPhones write it."""
     try:
         if isinstance(source, Path):
+            if not source.is_file():
+                return False
             with source.open("rb") as file:
                 head = file.read(12)
         else:
             source.seek(0)
             head = source.read(12)
-    except OSError:
+    except (OSError, ValueError):
         return False
     return head[4:8] == b"ftyp" and head[8:12] in (
         b"heic",
@@ -151,7 +193,7 @@ def build_cache(manifest: pd.DataFrame, root: Path, folder: Path, size: int) -> 
         size: the photos' shorter side is scaled down to so many pixels; smaller photos stay as they are.
 
     Raises:
-        ValueError: a photo cannot be read.
+        ValueError: photos cannot be read; all are listed in `unreadable.csv` of the folder.
         OSError: the disk has too little room; gives the figure.
     """
     files = [root / path for path in manifest.path]
@@ -159,7 +201,10 @@ def build_cache(manifest: pd.DataFrame, root: Path, folder: Path, size: int) -> 
     listing = [[p, f.st_size, f.st_mtime_ns] for p, f in zip(manifest.path, facts, strict=True)]
     fingerprint = hashlib.sha256(json.dumps([size, listing]).encode()).hexdigest()
     if (folder / "fingerprint.txt").exists() and (folder / "fingerprint.txt").read_text() == fingerprint:
-        return open_cache(folder)
+        try:
+            return open_cache(folder)
+        except ValueError:
+            pass  # damaged since: made again
     folder.mkdir(parents=True, exist_ok=True)
     needed = len(files) * 3 * size * size * 3 // 2  # with aspect ratios up to 3 : 2
     free = shutil.disk_usage(folder).free
@@ -168,22 +213,37 @@ def build_cache(manifest: pd.DataFrame, root: Path, folder: Path, size: int) -> 
             f"the photo cache needs about {needed / 1e9:.1f} GB, {folder} has {free / 1e9:.1f} GB: make room"
         )
 
-    def decode(file: Path) -> np.ndarray:
-        return np.asarray(shrink(read_photo(file), size))
+    def decode(file: Path) -> np.ndarray | str:
+        try:
+            return np.asarray(shrink(read_photo(file), size))
+        except ValueError as error:
+            return str(error)
 
     shapes = np.empty((len(files), 2), dtype=np.int64)
 
     def write(partial: Path) -> None:
+        unreadable: list[Fault] = []
         with partial.open("wb") as out, ThreadPoolExecutor() as pool:
             for start in tqdm(range(0, len(files), 256), desc="decode photos", unit="batch"):
                 for i, photo in enumerate(pool.map(decode, files[start : start + 256]), start):
-                    shapes[i] = photo.shape[:2]
-                    out.write(photo.tobytes())
+                    if isinstance(photo, str):
+                        unreadable.append(Fault(str(manifest.path.iloc[i]), *UNREADABLE, photo))
+                    elif not unreadable:  # else the rest is read only to name all that fail
+                        shapes[i] = photo.shape[:2]
+                        out.write(photo.tobytes())
+        refuse(unreadable, folder / "unreadable.csv")
 
     (folder / "fingerprint.txt").unlink(missing_ok=True)
-    write_atomically(folder / "pixels.bin", write)
-    write_atomically(folder / "shapes.npy", lambda partial: np.save(partial, shapes))
-    write_atomically(folder / "fingerprint.txt", lambda partial: partial.write_text(fingerprint))
+    try:
+        write_atomically(folder / "pixels.bin", write)
+        write_atomically(folder / "shapes.npy", lambda partial: np.save(partial, shapes))
+        write_atomically(folder / "fingerprint.txt", lambda partial: partial.write_text(fingerprint))
+    except OSError as error:
+        free = shutil.disk_usage(folder).free
+        raise OSError(
+            f"the photo cache, about {needed / 1e9:.1f} GB, could not be written to {folder}, which has "
+            f"{free / 1e9:.1f} GB free: {explain(error)}"
+        ) from None
     return open_cache(folder)
 
 
@@ -192,10 +252,20 @@ def open_cache(folder: Path) -> PhotoCache:
 
     Raises:
         FileNotFoundError: there is none, or it is not finished.
+        ValueError: it is damaged.
     """
     if not (folder / "fingerprint.txt").exists():
         raise FileNotFoundError(f"there is no photo cache in {folder}: run notebook 01_prepare_data")
-    return PhotoCache(np.memmap(folder / "pixels.bin", np.uint8, mode="r"), np.load(folder / "shapes.npy"))
+    try:
+        shapes = np.load(folder / "shapes.npy", allow_pickle=False)
+        pixels = np.memmap(folder / "pixels.bin", np.uint8, mode="r")
+        if shapes.ndim != 2 or len(pixels) != 3 * shapes.prod(axis=1).sum():
+            raise ValueError(f"it holds {len(pixels)} bytes for shapes {shapes.shape}")
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(
+            f"the photo cache in {folder} is damaged ({error}): run notebook 01_prepare_data"
+        ) from None
+    return PhotoCache(pixels, shapes)
 
 
 # ---------------------------------------------------------------- transforms of one photo
@@ -265,91 +335,3 @@ def _resize(photo: Tensor, height: int, width: int) -> Tensor:
         photo[None].float(), (height, width), mode="bilinear", antialias=True, align_corners=False
     )
     return resized[0].div(255).clamp(0, 1)
-
-
-def preview(photo: Tensor, transform: Callable, batch_transform: Callable | None) -> Tensor:
-    """Return one photo as the models would see it, clipped to [0, 1] for the eye; the generator starts at 0."""
-    generator = torch.Generator().manual_seed(0)
-    batch = transform(photo, generator)[None]
-    return (batch if batch_transform is None else batch_transform(batch, generator))[0].clamp(0, 1)
-
-
-# ---------------------------------------------------------------- transforms of the ablations, on (B, 3, H, W) in [0, 1]
-
-
-def perspective(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Move each photo's corners inwards by up to half of half its side (RandomPerspective, distortion 0.5)."""
-    from torchvision.transforms.v2 import functional
-
-    side, result = batch.shape[-1], torch.empty_like(batch)
-    corners = [[0, 0], [side - 1, 0], [side - 1, side - 1], [0, side - 1]]
-    for i, photo in enumerate(batch):
-        move = (torch.rand(4, 2, generator=generator) * 0.5 * side / 2).round().int().tolist()
-        ends = [
-            [x + dx if x == 0 else x - dx, y + dy if y == 0 else y - dy]
-            for (x, y), (dx, dy) in zip(corners, move, strict=True)
-        ]
-        result[i] = functional.perspective(photo, corners, ends)
-    return result.clamp(0, 1)
-
-
-def grayscale(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Replace the colors by their luminance."""
-    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-    return (batch * weights).sum(dim=1, keepdim=True).expand_as(batch).contiguous()
-
-
-def contrast(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Stretch each photo about its mean luminance by a factor of 0.5 to 1.5."""
-    factor = 0.5 + torch.rand(len(batch), 1, 1, 1, generator=generator)
-    mean = grayscale(batch, generator).mean(dim=(1, 2, 3), keepdim=True)
-    return (mean + (batch - mean) * factor).clamp(0, 1)
-
-
-def blur(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur each photo by a Gaussian of sigma 0.1 to 2 pixels at 224 (a kernel of 23), in proportion at other sizes."""
-    from torchvision.transforms.v2 import functional
-
-    scale = batch.shape[-1] / 224
-    kernel = 2 * round(11 * scale) + 1
-    result = torch.empty_like(batch)
-    for i, photo in enumerate(batch):
-        sigma = (0.1 + 1.9 * float(torch.rand((), generator=generator))) * scale
-        result[i] = functional.gaussian_blur(photo, [kernel, kernel], [sigma, sigma])
-    return result.clamp(0, 1)
-
-
-def flip(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror half of the photos."""
-    mirrored = torch.rand(len(batch), 1, 1, 1, generator=generator) < 0.5
-    return torch.where(mirrored, batch.flip(3), batch)
-
-
-def normalization(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Normalize by ImageNet's mean and standard deviation, which the model does once more: the result leaves [0, 1]."""
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return (batch - mean) / std
-
-
-def rotation(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Turn each photo by up to 15 degrees."""
-    from torchvision.transforms.v2 import functional
-
-    angles = (torch.rand(len(batch), generator=generator) * 30 - 15).tolist()
-    return torch.stack(
-        [
-            functional.rotate(photo, angle, functional.InterpolationMode.BILINEAR)
-            for photo, angle in zip(batch, angles, strict=True)
-        ]
-    ).clamp(0, 1)
-
-
-def noise(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Add Gaussian noise of standard deviation 0.05."""
-    return (batch + 0.05 * torch.randn(batch.shape, generator=generator)).clamp(0, 1)
-
-
-ABLATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
-    "perspective": perspective, "grayscale": grayscale, "contrast": contrast, "blur": blur, "flip": flip,
-    "normalization": normalization, "rotation": rotation, "noise": noise,
-}  # fmt: skip

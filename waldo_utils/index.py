@@ -25,7 +25,7 @@ from waldo_utils.rejection import Threshold
 from waldo_utils.searching import Gallery, Models
 from waldo_utils.study import ROOT
 
-FORMAT = 1
+FORMAT = 2
 HOME = ROOT / "data" / "indexes"
 SUFFIXES = {
     ".jpg",
@@ -186,7 +186,8 @@ def open_index(output: Path, models: Models) -> Index:
         )
     folder = Path(record["folder"])
     gallery = _gallery(folder, entries, embedding, local)
-    threshold = Threshold(**record["threshold"]) if record["threshold"] else None
+    saved = record["threshold"]
+    threshold = Threshold(**(saved | {"weights": tuple(saved["weights"])})) if saved else None
     unreadable = [entry for entry in _entries(record) if entry.fault]
     return Index(folder, gallery, unreadable, threshold, record["weights"], record["profile"])
 
@@ -396,7 +397,7 @@ def _calibrate(models: Models, gallery: Gallery) -> Threshold | None:
     queries = rejection.labelled_rows(gallery.products, CALIBRATION_QUERIES)
     if len(set(gallery.products[queries])) < 10:
         return None
-    return rejection.choose_threshold(rejection.best_scores(models, gallery, queries))
+    return rejection.choose_threshold(rejection.ask(models, gallery, queries))
 
 
 def _entries(record: dict) -> list[Entry]:

@@ -65,8 +65,12 @@ class ImageModel(nn.Module):
     def forward(self, photos: Tensor) -> tuple[Tensor, Tensor]:
         """Return global features (B, D), unit length, and local features (B, D, h, w)."""
         features = self.feature_map(photos)  # (B, channels, h, w)
+        return self.global_features(features), self.local_features(features)
+
+    def global_features(self, features: Tensor) -> Tensor:
+        """Return the (B, D) global features, unit length, of a backbone's (B, channels, h, w) map."""
         embedding = self.global_head(features.mean(dim=(2, 3)))  # (B, D)
-        return F.normalize(embedding.float(), dim=1), self.local_features(features)
+        return F.normalize(embedding.float(), dim=1)
 
     def local_features(self, features: Tensor) -> Tensor:
         """Return the (B, D, h, w) local features of a backbone's (B, channels, h, w) map."""

@@ -1,9 +1,7 @@
 """Run the notebooks in order, only those whose notebook, code, settings or inputs changed."""
 
 import ast
-import base64
 import hashlib
-import io
 import resource
 import sys
 import time
@@ -11,13 +9,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from PIL import Image
-
 from waldo_utils import inputs, kernels, locks
 from waldo_utils.files import remove_partials, write_atomically
+from waldo_utils.report import write_report
 from waldo_utils.study import PROFILES, ROOT, Study
 
-REPORT_WIDTH = 600  # pixels of the report's pictures at most; they are in full beside it
 LIBRARIES = ("numpy", "pandas", "pillow", "torch", "torchvision")  # another version may give other figures
 
 
@@ -36,6 +32,7 @@ STAGES = (
     Stage("04_ablate_transforms", ("03_train_reranker",)),
     Stage("05_evaluate_products10k", ("03_train_reranker",)),
     Stage("06_categories_and_neighbors", ("03_train_reranker",)),
+    Stage("10_depth_fusion_baselines", ("03_train_reranker",)),
     Stage(
         "07_results",
         (
@@ -43,6 +40,7 @@ STAGES = (
             "04_ablate_transforms",
             "05_evaluate_products10k",
             "06_categories_and_neighbors",
+            "10_depth_fusion_baselines",
         ),
     ),
     Stage("09_demo", ("03_train_reranker",)),
@@ -247,48 +245,6 @@ def status(
         fresh = _is_current(stage, _fingerprint(stage, study, parameters, folders), folders)
         current[stage.stem] = fresh and all(current[need] for need in stage.needs)
     return current
-
-
-def write_report(study: Study, notebooks: list[Path], path: Path) -> None:
-    """Write one HTML file with all executed notebooks, which opens without a network."""
-    import nbformat
-    from nbconvert import HTMLExporter
-
-    whole = nbformat.v4.new_notebook()
-    toc = "\n".join(f"{i}. [{p.stem}](#{p.stem})" for i, p in enumerate(notebooks, start=1))
-    whole.cells.append(
-        nbformat.v4.new_markdown_cell(f"# Where's Waldo? Profile `{study.name}`\n\n{study.summary}\n\n{toc}")
-    )
-    for notebook in notebooks:
-        whole.cells.append(nbformat.v4.new_markdown_cell(f'<a id="{notebook.stem}"></a>'))
-        for cell in nbformat.read(notebook, as_version=4).cells:
-            if cell.cell_type == "code":
-                cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-                for output in cell.outputs:
-                    _shrink_pictures(output.get("data", {}))
-            whole.cells.append(cell)
-    for i, cell in enumerate(whole.cells):
-        cell.id = f"cell-{i}"
-    exporter = HTMLExporter(
-        embed_images=True, mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url=""
-    )
-    body, _ = exporter.from_notebook_node(whole)
-    _write(path, body)
-
-
-def _shrink_pictures(data: dict) -> None:
-    """Replace a cell's PNG by a JPEG where that is smaller: the report is one file, the PNGs are beside it."""
-    if "image/png" not in data:
-        return
-    buffer = io.BytesIO()
-    with Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) as opened:
-        picture = opened.convert("RGB")
-    picture.thumbnail((REPORT_WIDTH, 10 * REPORT_WIDTH))
-    picture.save(buffer, "JPEG", quality=35)
-    jpeg = base64.b64encode(buffer.getvalue()).decode()
-    if len(jpeg) < len(data["image/png"]):
-        del data["image/png"]
-        data["image/jpeg"] = jpeg
 
 
 # ---------------------------------------------------------------- what is up to date

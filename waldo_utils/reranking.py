@@ -58,7 +58,7 @@ def rerank_scores(
     depth, pairs = neighbors.shape[1], PAIRS[device().type]
     places = query_local.shape[2] * query_local.shape[3]  # of a map
     block = max(1, CODES // (scorer.photo_bytes(places) * (depth + 1)))  # queries
-    for start in tqdm(range(0, len(neighbors), block), desc="rerank", unit="block"):
+    for start in tqdm(range(0, len(neighbors), block), desc="rerank", unit="block", delay=10):
         shortlist = neighbors[start : start + block]  # (b, K)
         rows, positions = np.unique(shortlist, return_inverse=True)
         query = scorer.encode(query_local, np.arange(start, start + len(shortlist)), QUERY)

@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,8 @@ from waldo_utils.devices import autocast, device
 from waldo_utils.features import extract_features
 from waldo_utils.images import TestTransform, open_cache, shrink
 from waldo_utils.models import ImageModel, RerankingTransformer
+from waldo_utils.reranking import PAIRS
+from waldo_utils.scorer import GALLERY, QUERY, Scorer
 from waldo_utils.study import Study
 
 DEPTH = 100  # neighbors that a search reranks, as published
@@ -34,6 +37,11 @@ class Models:
     weights: str  # which weights these are, in words
     trained: bool  # by the notebooks
     digest: str  # of the weights and the sizes
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The reranker, prepared once for all searches."""
+        return Scorer(self.reranker)
 
 
 @dataclass(frozen=True)
@@ -66,11 +74,6 @@ class Answer:
     def reranked(self) -> np.ndarray:
         """(K,) places in `rows` in the order of the scores; equal scores keep their order."""
         return np.argsort(-self.scores, kind="stable")
-
-    @property
-    def best(self) -> float:
-        """The highest score, which tells whether anything was found."""
-        return float(self.scores.max())
 
 
 # ---------------------------------------------------------------- models
@@ -239,11 +242,14 @@ def score(models: Models, query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     In float32: one search is fast enough so, and bfloat16 rounds close scores to ties.
 
     Raises:
-        ValueError: a score is not finite.
+        ValueError: features or scores are not finite.
     """
-    left = torch.from_numpy(np.array(query)).to(device()).float().expand(len(gallery), *query.shape)
-    right = torch.from_numpy(np.array(gallery)).to(device()).float()
-    scores = models.reranker(left, right).cpu().numpy()
+    own = models.scorer.encode(query[None], np.zeros(1, dtype=np.int64), QUERY)  # (1, h*w, 4 * D)
+    codes = models.scorer.encode(gallery, np.arange(len(gallery)), GALLERY)  # (K, h*w, 4 * D)
+    parts = [
+        models.scorer.score(own.expand(len(part), -1, -1), part) for part in codes.split(PAIRS[device().type])
+    ]
+    scores = torch.cat(parts).cpu().numpy()
     if not np.isfinite(scores).all():
         raise ValueError("some scores are not finite: the weights or the index are broken, make them again")
     return scores

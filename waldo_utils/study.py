@@ -70,10 +70,9 @@ class RerankerStage:
     triplets: int = 100  # per batch: an anchor, another photo of its product, a hard negative
     triplets_per_epoch: int | None = None  # None: every train photo is an anchor once
     negatives: int = 100  # hard negatives come from the first so many neighbors in train
-    negatives_per_anchor: int = (
-        1  # 1: triplets and the pair loss; more: a loss over each anchor's list (`list_loss`)
-    )
-    easy: float = 0.0  # share of the negatives that come from all products instead
+    group: int | None = None  # None: triplets and the pair loss; else each batch holds groups of so many
+    # look-alike products, two photos each, and every photo is an anchor with a list of its group's (`list_loss`)
+    groups: int = 12  # per batch
     crop_scale: tuple[float, float] | None = None  # of the train photos; None: as the global stage's
     learning_rate: float = 1e-4
     weight_decay: float = 4e-4
@@ -126,10 +125,8 @@ _SMALL_RERANKER = RerankerStage(
     feedforward=256,
     start="rendered",
     epochs=1,
-    triplets=40,
     negatives=30,
-    negatives_per_anchor=3,
-    easy=0.2,
+    group=4,
     crop_scale=(0.5, 1.0),
     learning_rate=3e-5,
     drops=(),
@@ -167,7 +164,7 @@ PROFILES: dict[str, Study] = {
                 rendered_transfer=RenderedSet(seed=4, families=2, family_size=2, size=80),
             ),
             global_=replace(_SMALL_GLOBAL, resize=64, size=56, epochs=1, batch=32),
-            reranker=replace(_SMALL_RERANKER, triplets=16, negatives=10, finetune_epochs=1),
+            reranker=replace(_SMALL_RERANKER, groups=2, negatives=10, finetune_epochs=1),
             evaluation=EvaluationStage(depth=20, resamples=200, ablation_products=6),
         ),
         Study(

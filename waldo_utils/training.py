@@ -18,7 +18,7 @@ from waldo_utils.features import PhotoBatches
 from waldo_utils.images import TrainTransform
 from waldo_utils.losses import contrastive_loss, list_loss, pair_loss
 from waldo_utils.models import ImageModel, RerankingTransformer
-from waldo_utils.samplers import hard_negatives, identity_batches, triplets
+from waldo_utils.samplers import candidate_lists, hard_negatives, identity_batches, look_alikes, triplets
 from waldo_utils.study import GlobalStage, RerankerStage
 
 WARM_UP = 0.05  # share of the steps over which the learning rate of a cosine schedule rises
@@ -108,8 +108,10 @@ def train_reranker(
 
     With `finetune=False` ("frozen") the backbone and the global head stay as they are, and the local head
     and the transformer train; with `finetune=True` everything trains. BatchNorm stays in eval mode.
-    Each triplet gives a pair (anchor, positive) and a pair (anchor, negative) for `pair_loss`; with several negatives per
-    anchor, its pairs make a list for `list_loss`. Finetuning has a learning rate of its own for the image model.
+    Each triplet gives a pair (anchor, positive) and a pair (anchor, negative) for `pair_loss`; with `settings.group`,
+    every photo of a group of look-alike products is an anchor whose candidates make a list for `list_loss`, so that a
+    photo that went through the backbone once serves in many pairs. Finetuning has a learning rate of its own for the
+    image model.
 
     Args:
         model, reranker: trained in place; at the end they hold the weights of the epoch that `validate` liked
@@ -134,36 +136,37 @@ def train_reranker(
     trained = nn.ModuleDict({"model": model, "reranker": reranker}).to(device())
     for parameter in (*model.backbone.parameters(), *model.global_head.parameters()):
         parameter.requires_grad_(finetune)
-    count, per_anchor = settings.triplets_per_epoch, settings.negatives_per_anchor
 
     def losses(epoch: int) -> Iterator[Tensor]:
-        rng = np.random.default_rng([seed, epoch])
-        drawn = triplets(labels, negatives, count, rng, per_anchor, settings.easy)  # (T, 2 + n)
-        batches = [drawn[i : i + settings.triplets] for i in range(0, len(drawn), settings.triplets)]
+        batches = _reranker_batches(labels, negatives, settings, np.random.default_rng([seed, epoch]))
         loader = PhotoBatches(
-            photos, [batch.T.ravel() for batch in batches], transform, seed=1000 * seed + epoch
+            photos, [rows for rows, _ in batches], transform, seed=1000 * seed + epoch
         ).loader()
         trained.eval()
-        for images in tqdm(loader, total=len(batches), desc=f"epoch {epoch}", unit="batch"):
+        for images, (_, lists) in tqdm(
+            zip(loader, batches, strict=True), total=len(batches), desc=f"epoch {epoch}", unit="batch"
+        ):
             images = images.to(device=device(), memory_format=torch.channels_last)
+            lists = torch.from_numpy(lists).to(device())  # (B, 2 + n)
             with autocast():
                 with torch.set_grad_enabled(finetune):
                     features = model.feature_map(images)
-                anchor, others = model.local_features(features).tensor_split(
-                    [len(images) // (2 + per_anchor)]
-                )
-                logits = reranker(anchor.repeat(1 + per_anchor, 1, 1, 1), others)
-            logits = logits.unflatten(0, (1 + per_anchor, -1))  # (1 + n, B): positives, then negatives
-            same = torch.zeros_like(logits.T, dtype=torch.bool)
-            same[:, 0] = True
-            yield pair_loss(logits[0], logits[1]) if per_anchor == 1 else list_loss(logits.T, same)
+                local = model.local_features(features)
+                candidates = lists[:, 1:]  # (B, 1 + n): the right one first
+                anchors = lists[:, :1].expand_as(candidates)
+                logits = reranker(local[anchors.flatten()], local[candidates.flatten()]).view(candidates.shape)
+            if settings.group is None:
+                yield pair_loss(logits[:, 0], logits[:, 1])
+            else:
+                right = torch.zeros_like(logits, dtype=torch.bool)
+                right[:, 0] = True
+                yield list_loss(logits, right)
 
-    steps = len(triplets(labels, negatives, count, np.random.default_rng(0)))
     try:
         return _fit(
             trained,
             losses,
-            -(-steps // settings.triplets),
+            len(_reranker_batches(labels, negatives, settings, np.random.default_rng(0))),
             epochs,
             "adamw",
             [
@@ -177,6 +180,22 @@ def train_reranker(
         )
     finally:
         model.requires_grad_(True)
+
+
+def _reranker_batches(
+    labels: np.ndarray, negatives: list[np.ndarray], settings: RerankerStage, rng: np.random.Generator
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Draw one epoch: for each batch the rows (P,) of its photos, and lists (B, 2 + n) of places in it.
+
+    A list is an anchor, a photo of its product and n photos of others.
+    """
+    if settings.group is None:
+        drawn = triplets(labels, negatives, settings.triplets_per_epoch, rng)  # (T, 3)
+        parts = [drawn[i : i + settings.triplets] for i in range(0, len(drawn), settings.triplets)]
+        return [(part.ravel(), np.arange(part.size).reshape(part.shape)) for part in parts]
+    drawn = look_alikes(labels, negatives, settings.group, rng)  # (G, products, 2)
+    parts = [drawn[i : i + settings.groups] for i in range(0, len(drawn), settings.groups)]
+    return [(part.ravel(), candidate_lists(len(part), settings.group, rng)) for part in parts]
 
 
 def _fit(
