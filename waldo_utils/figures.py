@@ -429,7 +429,9 @@ def transform_heatmap(grid: pd.DataFrame, method: str) -> Figure:
             middle, width = places[list(names).index(row["transform"])], 3 if wide else 1
             value, clear = 100 * row["difference"], row["low"] > 0 or row["high"] < 0
             ax.add_patch(
-                plt.Rectangle((left, middle - 0.5), width, 1, facecolor=colors(norm(value)), edgecolor="white")
+                plt.Rectangle(
+                    (left, middle - 0.5), width, 1, facecolor=colors(norm(value)), edgecolor="white"
+                )
             )
             ax.text(
                 left + width / 2,
@@ -447,7 +449,9 @@ def transform_heatmap(grid: pd.DataFrame, method: str) -> Figure:
             for j, severity in enumerate(severities):
                 ax.text(3.2 * i + j + 0.5, -0.65, severity, ha="center", va="bottom", fontsize=11)
         ax.set(xlim=(0, 3.2 * len(stages) - 0.2), ylim=(places[-1] + 0.55, -0.55), xticks=[])
-        ax.set_yticks(places, [f"{name} ●" if mark else name for name, mark in zip(names, reported, strict=True)])
+        ax.set_yticks(
+            places, [f"{name} ●" if mark else name for name, mark in zip(names, reported, strict=True)]
+        )
         ax.tick_params(left=False)
         ax.spines[:].set_visible(False)
         ax.set_title(f"{method}: R@1 {100 * plain['R@1']:.1f} % untransformed", pad=52, loc="left")

@@ -154,7 +154,9 @@ def train_reranker(
                 local = model.local_features(features)
                 candidates = lists[:, 1:]  # (B, 1 + n): the right one first
                 anchors = lists[:, :1].expand_as(candidates)
-                logits = reranker(local[anchors.flatten()], local[candidates.flatten()]).view(candidates.shape)
+                logits = reranker(local[anchors.flatten()], local[candidates.flatten()]).view(
+                    candidates.shape
+                )
             if settings.group is None:
                 yield pair_loss(logits[:, 0], logits[:, 1])
             else:
