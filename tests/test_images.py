@@ -81,6 +81,38 @@ def test_the_cache_is_reused_and_renewed_when_a_file_changes(cache):
     assert images.build_cache(manifest, root, root / "cache", 16)[2].shape == (3, 16, 16)
 
 
+def test_an_interrupted_cache_goes_on_where_it_stopped(cache, monkeypatch):
+    manifest, root, whole = cache
+    decoded, read = [], images.read_photo
+
+    def read_two(file):
+        decoded.append(file.name)
+        if len(decoded) == 3:
+            raise KeyboardInterrupt
+        return read(file)
+
+    monkeypatch.setattr(images, "DECODED", 1)
+    monkeypatch.setattr(images.inspect, "getsource", lambda function: "")
+    monkeypatch.setattr(images, "read_photo", read_two)
+    with pytest.raises(KeyboardInterrupt):
+        images.build_cache(manifest, root, root / "again", 16)
+    with (root / "again" / "begun.bin").open("ab") as file:
+        file.write(b"half a photo")
+    photos = images.build_cache(manifest, root, root / "again", 16)
+    assert decoded == ["0.png", "1.png", "2.png", "2.png"]
+    assert (photos.pixels == whole.pixels).all()
+    assert not list((root / "again").glob("begun*"))
+
+
+def test_changed_bytes_of_a_cache_are_refused(cache):
+    _, root, _ = cache
+    content = bytearray((root / "cache" / "pixels.bin").read_bytes())
+    content[7] ^= 1
+    (root / "cache" / "pixels.bin").write_bytes(content)
+    with pytest.raises(ValueError, match="not those that were recorded.*run notebook 01_prepare_data"):
+        images.open_cache(root / "cache")
+
+
 def test_a_missing_cache_names_its_notebook(tmp_path):
     with pytest.raises(FileNotFoundError, match="run notebook 01_prepare_data"):
         images.open_cache(tmp_path)

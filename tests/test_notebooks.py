@@ -1,11 +1,15 @@
 """The whole study on the smallest profile, through the real runner: figures, not only exit codes."""
 
+import random
+import shutil
+
 import nbformat
 import pandas as pd
 import pytest
+import torture
 
 from waldo_utils import pipeline, results
-from waldo_utils.artifacts import load_table, results_folder
+from waldo_utils.artifacts import data_folder, load_table, results_folder
 from waldo_utils.study import PROFILES, ROOT
 
 STUDY = PROFILES["smoke"]
@@ -177,6 +181,22 @@ def test_every_notebook_left_tables_figures_and_its_executed_copy():
 def test_a_second_run_has_nothing_to_do(capfd):
     assert pipeline.run(STUDY) == 0
     assert "nothing to do" in capfd.readouterr().out
+
+
+def test_a_killed_second_run_gives_the_same_tables_and_weights_byte_for_byte(tmp_path):
+    project = torture.copy_project(tmp_path)
+    data = data_folder(STUDY)
+    for name in ("data", "photos", "global", "stamps"):
+        shutil.copytree(data / name, project / "data" / "smoke" / name)
+    for checkpoint in project.rglob("*.pt"):
+        checkpoint.unlink()
+    only = ["-m", "waldo_utils", "run", "--profile", "smoke", "--only", "02_train_global"]
+    assert len(torture.torture(project, only, kills=1, rng=random.Random(2), longest=8)) == 1
+    for name in ("global", "selection"):
+        table = results_folder(STUDY) / "tables" / f"{name}.csv"
+        assert (project / table.relative_to(ROOT)).read_bytes() == table.read_bytes()
+    weights = data / "global" / "seed0" / "weights.safetensors"
+    assert (project / weights.relative_to(ROOT)).read_bytes() == weights.read_bytes()
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

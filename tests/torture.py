@@ -143,14 +143,19 @@ def _kill(process: subprocess.Popen, project: Path, alone: bool) -> str:
     return ", ".join(path.name for path in writing) or "-"
 
 
-def half_written(project: Path) -> list[Path]:
-    """Return the temporary files of a project that are there at this moment."""
+def half_written(project: Path, copies: bool = False) -> list[Path]:
+    """Return the temporary files of a project that are there at this moment.
+
+    Args:
+        project: the copied project.
+        copies: also the executed copy of a notebook, which has a temporary name as long as the notebook runs.
+    """
     return [
         Path(folder) / name
         for top in ("data", "results")
         for folder, _, names in os.walk(project / top)
         for name in names
-        if ".partial" in name
+        if ".partial" in name and (copies or not name.endswith(".ipynb"))
     ]
 
 
@@ -200,7 +205,7 @@ def main() -> int:
             kills = min(options.per_run, options.kills - len(log))
             log += torture(project, command, kills, rng, options.longest, first=len(log) + 1)
             wrong += [f"run {runs}: {name}" for name in differences(expected, tables(project))]
-            left = [str(path) for path in half_written(project)]
+            left = [str(path) for path in half_written(project, copies=True)]
             wrong += [f"run {runs}: {path} is left" for path in left]
             print(
                 f"run {runs} ended after {len(log)} kills in all, differing: {wrong or 'nothing'}", flush=True

@@ -27,11 +27,11 @@ WRITERS = {
 }
 # First part of an artifact's name -> the artifacts of an earlier notebook that its own are made from.
 INPUTS = {
-    "global": ("data/manifest.json", "photos/fingerprint.txt"),
-    "reranker": ("data/manifest.json", "photos/fingerprint.txt", "global/seed*/weights.json"),
+    "global": ("data/manifest.json", "photos/content.txt"),
+    "reranker": ("data/manifest.json", "photos/content.txt", "global/seed*/weights.json"),
     "transfer": (
         "data/transfer_manifest.json",
-        "transfer_photos/fingerprint.txt",
+        "transfer_photos/content.txt",
         "reranker/seed*/*_model.json",
     ),
 }

@@ -60,7 +60,9 @@ def refuse(faults: list[Fault], listing: Path | None = None) -> None:
         parts.append(f"{len(names)} photos {kind}: {', '.join(names[:SHOWN])}{more}; {remedy}")
     message = ". ".join(parts)
     if listing:
-        table = pd.DataFrame([(f.path, f.kind, f.reason) for f in faults], columns=["path", "fault", "reason"])
+        table = pd.DataFrame(
+            [(f.path, f.kind, f.reason) for f in faults], columns=["path", "fault", "reason"]
+        )
         try:
             write_atomically(listing, lambda partial: table.to_csv(partial, index=False))
             message += f". All {len(faults)} are listed in {listing}"

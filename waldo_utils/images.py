@@ -1,8 +1,10 @@
 """Photos: decoded once into a cache, then cropped and transformed."""
 
 import hashlib
+import inspect
 import json
 import math
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -16,11 +18,22 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from waldo_utils.artifacts import write_atomically
 from waldo_utils.faults import Fault, explain, refuse
+from waldo_utils.files import rename, sha256, write_atomically
+from waldo_utils.locks import hold
 
+DECODED = 256  # photos between two notes of how far a cache has come
 UNREADABLE = ("cannot be read as photos", "restore or remove them")
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")  # Pillow's others run helpers, as EPS does
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "TIFF",
+    "AVIF",
+    "PPM",
+)  # Pillow's others run helpers, as EPS does
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -55,7 +68,9 @@ def read_photo(source: Path | BinaryIO, name: str | None = None) -> Image.Image:
             return _in_rgb(opened if turn is None else opened.transpose(turn))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{path} is too large ({error}): scale it down or remove it") from None
-    except Exception as error:  # decoders meet broken files with whatever comes: IndexError, struct.error, ...
+    except (
+        Exception
+    ) as error:  # decoders meet broken files with whatever comes: IndexError, struct.error, ...
         if _is_heic(source):
             raise ValueError(
                 f"{path} is a HEIC photo, which is not read here: export it as JPEG "
@@ -184,7 +199,7 @@ class PhotoFiles:
 
 
 def build_cache(manifest: pd.DataFrame, root: Path, folder: Path, size: int) -> PhotoCache:
-    """Decode all photos of a manifest into a cache, or open it if it is there.
+    """Decode all photos of a manifest into a cache, or open it if it is there; an interrupted one is finished.
 
     Args:
         manifest: rows with `path`.
@@ -199,7 +214,8 @@ def build_cache(manifest: pd.DataFrame, root: Path, folder: Path, size: int) -> 
     files = [root / path for path in manifest.path]
     facts = [file.stat() for file in files]
     listing = [[p, f.st_size, f.st_mtime_ns] for p, f in zip(manifest.path, facts, strict=True)]
-    fingerprint = hashlib.sha256(json.dumps([size, listing]).encode()).hexdigest()
+    code = [inspect.getsource(function) for function in (read_photo, _in_rgb, shrink)]
+    fingerprint = hashlib.sha256(json.dumps([size, listing, code]).encode()).hexdigest()
     if (folder / "fingerprint.txt").exists() and (folder / "fingerprint.txt").read_text() == fingerprint:
         try:
             return open_cache(folder)
@@ -213,31 +229,16 @@ def build_cache(manifest: pd.DataFrame, root: Path, folder: Path, size: int) -> 
             f"the photo cache needs about {needed / 1e9:.1f} GB, {folder} has {free / 1e9:.1f} GB: make room"
         )
 
-    def decode(file: Path) -> np.ndarray | str:
-        try:
-            return np.asarray(shrink(read_photo(file), size))
-        except ValueError as error:
-            return str(error)
-
-    shapes = np.empty((len(files), 2), dtype=np.int64)
-
-    def write(partial: Path) -> None:
-        unreadable: list[Fault] = []
-        with partial.open("wb") as out, ThreadPoolExecutor() as pool:
-            for start in tqdm(range(0, len(files), 256), desc="decode photos", unit="batch"):
-                for i, photo in enumerate(pool.map(decode, files[start : start + 256]), start):
-                    if isinstance(photo, str):
-                        unreadable.append(Fault(str(manifest.path.iloc[i]), *UNREADABLE, photo))
-                    elif not unreadable:  # else the rest is read only to name all that fail
-                        shapes[i] = photo.shape[:2]
-                        out.write(photo.tobytes())
-        refuse(unreadable, folder / "unreadable.csv")
-
     (folder / "fingerprint.txt").unlink(missing_ok=True)
     try:
-        write_atomically(folder / "pixels.bin", write)
-        write_atomically(folder / "shapes.npy", lambda partial: np.save(partial, shapes))
-        write_atomically(folder / "fingerprint.txt", lambda partial: partial.write_text(fingerprint))
+        with hold(folder / ".lock"):
+            pixels, shapes = _decode(files, manifest.path.tolist(), folder, size, fingerprint)
+            rename(pixels, folder / "pixels.bin")
+            write_atomically(folder / "shapes.npy", lambda partial: np.save(partial, shapes))
+            content = sha256(folder / "pixels.bin")
+            write_atomically(folder / "content.txt", lambda partial: partial.write_text(content))
+            write_atomically(folder / "fingerprint.txt", lambda partial: partial.write_text(fingerprint))
+            (folder / "begun.json").unlink()
     except OSError as error:
         free = shutil.disk_usage(folder).free
         raise OSError(
@@ -245,6 +246,44 @@ def build_cache(manifest: pd.DataFrame, root: Path, folder: Path, size: int) -> 
             f"{free / 1e9:.1f} GB free: {explain(error)}"
         ) from None
     return open_cache(folder)
+
+
+def _decode(
+    files: list[Path], names: list[str], folder: Path, size: int, fingerprint: str
+) -> tuple[Path, np.ndarray]:
+    """Decode photos into one file, going on after those that an interrupted run has decoded.
+
+    Returns:
+        The file of their pixels and (N, 2) height and width.
+    """
+
+    def decode(file: Path) -> np.ndarray | str:
+        try:
+            return np.asarray(shrink(read_photo(file), size))
+        except ValueError as error:
+            return str(error)
+
+    pixels, begun, shapes = folder / "begun.bin", folder / "begun.json", []
+    if begun.exists() and pixels.exists():
+        record = json.loads(begun.read_text())
+        if record["fingerprint"] == fingerprint:
+            shapes = record["shapes"]
+    unreadable: list[Fault] = []
+    with pixels.open("ab") as out, ThreadPoolExecutor() as pool:
+        out.truncate(3 * sum(height * width for height, width in shapes))
+        for start in tqdm(range(len(shapes), len(files), DECODED), desc="decode photos", unit="batch"):
+            for i, photo in enumerate(pool.map(decode, files[start : start + DECODED]), start):
+                if isinstance(photo, str):
+                    unreadable.append(Fault(str(names[i]), *UNREADABLE, photo))
+                elif not unreadable:  # else the rest is read only to name all that fail
+                    shapes.append(photo.shape[:2])
+                    out.write(photo.tobytes())
+            out.flush()
+            os.fsync(out.fileno())
+            record = json.dumps({"fingerprint": fingerprint, "shapes": shapes})
+            write_atomically(begun, lambda partial, record=record: partial.write_text(record))
+    refuse(unreadable, folder / "unreadable.csv")
+    return pixels, np.array(shapes, dtype=np.int64)
 
 
 def open_cache(folder: Path) -> PhotoCache:
@@ -261,6 +300,9 @@ def open_cache(folder: Path) -> PhotoCache:
         pixels = np.memmap(folder / "pixels.bin", np.uint8, mode="r")
         if shapes.ndim != 2 or len(pixels) != 3 * shapes.prod(axis=1).sum():
             raise ValueError(f"it holds {len(pixels)} bytes for shapes {shapes.shape}")
+        changed = (folder / "pixels.bin").stat().st_mtime_ns > (folder / "fingerprint.txt").stat().st_mtime_ns
+        if changed and sha256(folder / "pixels.bin") != (folder / "content.txt").read_text():
+            raise ValueError("its bytes are not those that were recorded")
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(
             f"the photo cache in {folder} is damaged ({error}): run notebook 01_prepare_data"

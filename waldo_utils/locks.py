@@ -65,12 +65,12 @@ def _acquire(descriptor: int, path: Path, patience: float) -> None:
             holder = _read(path)
             if not _is_gone(holder):
                 raise Held(
-                    f"process {holder.get('pid', '?')} on {holder.get('host', '?')} has been running this profile since "
-                    f"{holder.get('since', 'just now')}: wait for it, or stop it ({path})"
+                    f"process {holder.get('pid', '?')} on {holder.get('host', '?')} has been at work in {path.parent} since "
+                    f"{holder.get('since', 'just now')}: wait for it, or stop it"
                 ) from None
             if time.monotonic() > deadline:
                 raise Held(
-                    f"process {holder['pid']} was killed, but its kernel still runs: end it ({path})"
+                    f"process {holder['pid']} was killed, but its kernel still works in {path.parent}: end it"
                 ) from None
             time.sleep(0.1)
 

@@ -87,7 +87,9 @@ def sop_manifest(root: Path) -> pd.DataFrame:
     settings = root / "settings.json"
     if settings.exists():
         try:
-            manifest["family"] = manifest.label // range(1, 1000)[json.loads(settings.read_text())["family_size"] - 1]
+            manifest["family"] = (
+                manifest.label // range(1, 1000)[json.loads(settings.read_text())["family_size"] - 1]
+            )
         except (ValueError, KeyError, TypeError, IndexError):
             raise ValueError(
                 f"{settings} gives no family_size of 1 or more: remove it, or render the set again"
@@ -314,7 +316,9 @@ def _file_fault(path: str, root: Path, base: Path) -> Fault | None:
     try:
         status = (root / path).stat()
         if not (root / path).resolve().is_relative_to(base):
-            return Fault(path, "are links that lead out of the data set's folder", "replace them by the photos")
+            return Fault(
+                path, "are links that lead out of the data set's folder", "replace them by the photos"
+            )
     except (FileNotFoundError, NotADirectoryError):
         return Fault(path, "are missing", "unpack the data set again")
     except (OSError, ValueError) as error:  # a name too long, a link to itself, a NUL byte
@@ -525,7 +529,9 @@ def _check_entries(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
         if stat.S_ISLNK(entry.external_attr >> 16):
             raise ValueError(f"{archive} has a link in it ({name}): do not trust it, fetch it again")
         if entry.flag_bits & 1:
-            raise ValueError(f"{archive} is encrypted ({name}): unpack it with its password beside the archive")
+            raise ValueError(
+                f"{archive} is encrypted ({name}): unpack it with its password beside the archive"
+            )
     claimed, packed = sum(entry.file_size for entry in entries), archive.stat().st_size
     if claimed > max(MOST_UNPACKED * packed, 1e9):
         raise ValueError(
@@ -581,11 +587,15 @@ def _download(address: str, partial: Path) -> None:
     except urllib.error.HTTPError as error:
         if error.code == 416:  # the part is no part of what the server has now
             partial.unlink(missing_ok=True)
-            raise ConnectionError(f"{address} has changed since the last try: run again to start anew") from None
+            raise ConnectionError(
+                f"{address} has changed since the last try: run again to start anew"
+            ) from None
         raise ConnectionError(f"cannot download {address} ({error}): {HOW_TO_GET['grocery']}") from None
     except (http.client.HTTPException, OSError) as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise OSError(f"the download to {partial} stopped: {explain(error)}; run again to go on") from None
+            raise OSError(
+                f"the download to {partial} stopped: {explain(error)}; run again to go on"
+            ) from None
         raise ConnectionError(f"cannot download {address} ({error}): {HOW_TO_GET['grocery']}") from None
     if total and partial.stat().st_size != total:
         raise ConnectionError(
