@@ -21,9 +21,17 @@ from waldo_utils.artifacts import write_atomically
 from waldo_utils.faults import Fault, explain, refuse
 from waldo_utils.models import IMAGENET_MEAN, IMAGENET_STD
 
-
 UNREADABLE = ("cannot be read as photos", "restore or remove them")
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")  # Pillow's others run helpers, as EPS does
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "TIFF",
+    "AVIF",
+    "PPM",
+)  # Pillow's others run helpers, as EPS does
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -58,7 +66,9 @@ def read_photo(source: Path | BinaryIO, name: str | None = None) -> Image.Image:
             return _in_rgb(opened if turn is None else opened.transpose(turn))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{path} is too large ({error}): scale it down or remove it") from None
-    except Exception as error:  # decoders meet broken files with whatever comes: IndexError, struct.error, ...
+    except (
+        Exception
+    ) as error:  # decoders meet broken files with whatever comes: IndexError, struct.error, ...
         if _is_heic(source):
             raise ValueError(
                 f"{path} is a HEIC photo, which is not read here: export it as JPEG "

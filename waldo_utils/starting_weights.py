@@ -69,7 +69,9 @@ def load_tensors(path: Path) -> object:
         raise FileNotFoundError(f"there is no file {path}: correct the path")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the reader meets broken files with whatever comes: IndexError, struct.error, ...
+    except (
+        Exception
+    ) as error:  # the reader meets broken files with whatever comes: IndexError, struct.error, ...
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} is not a whole file of torch weights ({first}): fetch it again") from None
 
@@ -139,7 +141,9 @@ def check_shapes(expected: dict, given: dict, source: object, what: str) -> None
         "of another kind": {k for k in both if _kind(expected[k]) != _kind(given[k])},
     }
     if any(faults.values()):
-        raise ValueError(f"{source} does not fit {what}: {_told(faults)}. Choose weights of this architecture")
+        raise ValueError(
+            f"{source} does not fit {what}: {_told(faults)}. Choose weights of this architecture"
+        )
     faults = {"not finite": {k for k in both if not torch.isfinite(given[k]).all()}}
     if any(faults.values()):
         raise ValueError(f"{source} is no use as {what}: {_told(faults)}. Fetch or make it again")
