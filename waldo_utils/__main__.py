@@ -1,11 +1,13 @@
 """Command line of the study: run the notebooks, test published weights, search your own photos, open the demo."""
 
 import argparse
+import io
 import sys
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 
-from waldo_utils import locks, pipeline
+from waldo_utils import faults, locks, pipeline
 from waldo_utils.study import PROFILES, ROOT
 
 
@@ -81,10 +83,15 @@ def main(arguments: list[str] | None = None) -> int:
     demo.add_argument("--port", type=int, default=8866, help="of the page (default: 8866)")
     demo.add_argument("--no-browser", action="store_true", help="only serve the page")
     options = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of photos in letters the terminal lacks
     try:
-        return _COMMANDS[options.command](options)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="PIL")  # remarks on a photo's EXIF that name no photo
+            return _COMMANDS[options.command](options)
     except (ValueError, OSError, ModuleNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        text = faults.explain(error) if isinstance(error, OSError) else faults.printable(str(error))
+        print(f"error: {text}", file=sys.stderr)
         return 2
     except locks.Held as error:
         print(f"error: {error}", file=sys.stderr)
@@ -153,7 +160,7 @@ def _index(options: argparse.Namespace) -> int:
         f"{len(summary.unreadable)} left out"
     )
     for entry in summary.unreadable[:20]:
-        print(f"left out: {entry.fault}")
+        print(f"left out: {faults.printable(entry.fault)}")
     if len(summary.unreadable) > 20:
         print(f"... and {len(summary.unreadable) - 20} more, listed in {output / 'index.json'}")
     print(f"index: {output}")
@@ -168,7 +175,7 @@ def _search(options: argparse.Namespace) -> int:
     if options.top < 1:
         raise ValueError(f"--top {options.top} shows nothing: choose 1 or more")
     folder = options.index or index.newest()
-    box = searching.parse_box(options.crop) if options.crop else None
+    box = None if options.crop is None else searching.parse_box(options.crop)
     photo = images.read_photo(options.photo)
     models = searching.open_models(pipeline.find_profile(index.profile_of(folder)))
     opened = index.open_index(folder, models)
