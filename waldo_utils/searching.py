@@ -358,3 +358,15 @@ def benchmark(
             "share": (steps.mean() / steps["total"].mean()).to_numpy(),
         }
     )
+
+
+def benchmark_depths(
+    models: Models, gallery: Gallery, photos: Sequence[Image.Image], depths: Sequence[int]
+) -> pd.DataFrame:
+    """Return the tables of `benchmark` for several depths in one, with a first column `depth`; equal ones count once."""
+    tables = [
+        benchmark(models, gallery, photos, depth).assign(depth=min(depth, len(gallery)))
+        for depth in dict.fromkeys(depths)
+    ]
+    whole = pd.concat(tables, ignore_index=True)
+    return whole[["depth", *whole.columns.drop("depth")]]
