@@ -102,7 +102,9 @@ def adapted(module: str) -> str:
     """
     export = re.search(r"export \{\s*(\w+) as default\s*\};?\s*$", module)
     if export is None or "annotate me" not in module:
-        raise ValueError("this jupyter-bbox-widget is of another form: install the version in requirements.lock")
+        raise ValueError(
+            "this jupyter-bbox-widget is of another form: install the version in requirements.lock"
+        )
     body = module[: export.start()].replace(
         "annotate me", "The photo to search. The four numbers below set the box on it."
     )

@@ -1,7 +1,8 @@
 """Take the pictures of the demo in use, in an installed Chromium: `python -m waldo_utils.demo_pictures`.
 
 For each profile whose notebooks have run, the page of `make demo` is opened, an example chosen, a box drawn and resized,
-a match compared and a validation photo uploaded. The screenshots and a strip of the first session go to `results/demo`.
+a match compared and a validation photo uploaded. The example is the first whose product the reranker puts first. The
+screenshots and a strip of the first session go to `results/demo`.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from waldo_utils import artifacts, pipeline
+from waldo_utils import artifacts, demo, pipeline, searching
 from waldo_utils.images import open_cache
 from waldo_utils.study import ROOT, Study
 
@@ -32,6 +33,7 @@ PANELS = {
     "4_pair": "4  Compare a match: what matched where",
 }
 COLORS, LARGEST, WIDTH = 96, 300_000, 1160  # of a screenshot: colors, bytes, pixels
+START, DRAWN, RESIZED = (0.08, 0.1), (0.72, 0.75), (0.92, 0.92)  # corners of the box, as shares of the photo
 STRIP, STRIP_LARGEST = 560, 500_000  # width of a panel in pixels, bytes
 PATIENCE = 300_000  # milliseconds
 
@@ -68,12 +70,13 @@ def served(profile: str) -> Iterator[str]:
         server.wait(30)
 
 
-def session(page, address: str, stranger: bytes) -> dict[str, Image.Image]:
+def session(page, address: str, example: int, stranger: bytes) -> dict[str, Image.Image]:
     """Use the page as a visitor would and return its pictures by name.
 
     Args:
         page: of Playwright.
         address: of the demo.
+        example: its place among the page's examples.
         stranger: a JPEG of a product that is not in the gallery.
     """
     shots = {}
@@ -101,6 +104,8 @@ def session(page, address: str, stranger: bytes) -> dict[str, Image.Image]:
     page.goto(address)
     page.wait_for_selector(".waldo .card img")
     page.wait_for_function("document.querySelector('.waldo .wrapper img').naturalWidth > 100")
+    page.get_by_role("combobox").select_option(index=example + 1)  # the first option is none
+    page.wait_for_timeout(5000)
     wait("the whole photo")
     shot("1_example", ".waldo button:has-text('Compare 10')")
     photo = page.locator(".waldo .wrapper img").bounding_box()
@@ -108,17 +113,18 @@ def session(page, address: str, stranger: bytes) -> dict[str, Image.Image]:
     def place(x: float, y: float) -> tuple[float, float]:
         return photo["x"] + x * photo["width"], photo["y"] + y * photo["height"]
 
-    drag(place(0.25, 0.25), place(0.75, 0.75))
+    drag(place(*START), place(*DRAWN))
     wait("a box of")
     shot("2_box", ".waldo button:has-text('Compare 10')")
     before = page.locator(".waldo .status").inner_text()
-    drag(place(0.75, 0.75), place(0.92, 0.95))
+    drag(place(*DRAWN), place(*RESIZED))
     page.wait_for_function(
         "before => document.querySelector('.waldo .status').innerText !== before", arg=before
     )
     shot("3_resized", ".waldo button:has-text('Compare 10')")
     page.get_by_role("button", name="Compare 1", exact=True).last.click()
     page.get_by_role("img", name="The query and match 1").wait_for()
+    page.wait_for_function("document.querySelector(\".waldo img[alt^='The query']\").naturalWidth > 0")
     shot("4_pair", ".waldo img[alt^='The query and match']")
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Upload a photo").click()
@@ -160,6 +166,21 @@ def strip(shots: dict[str, Image.Image]) -> Image.Image:
     return whole
 
 
+def found_example(study: Study) -> int:
+    """Return the first of the page's examples whose resized box finds its product, 0 where none does."""
+    models = searching.open_models(study)
+    gallery = searching.study_gallery(study, models, "test")
+    for place, row in enumerate(demo.examples(gallery)):
+        photo = gallery.photo(row)
+        (left, top), (right, bottom) = (
+            (round(x * photo.width), round(y * photo.height)) for x, y in (START, RESIZED)
+        )
+        answer = searching.search(models, gallery, photo, (left, top, right - left, bottom - top), row)
+        if gallery.products[answer.rows[answer.reranked[0]]] == gallery.products[row]:
+            return place
+    return 0
+
+
 def stranger(study: Study) -> bytes:
     """Return the first validation photo of a study as a JPEG: its product is not in the page's gallery."""
     manifest = artifacts.load_frame(study, "data/manifest")
@@ -187,10 +208,11 @@ def main() -> int:
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
         for name in names:
-            page = browser.new_page(viewport={"width": WIDTH, "height": 1500})
+            page = browser.new_page(viewport={"width": WIDTH, "height": 2200})
             page.set_default_timeout(PATIENCE)
+            study = pipeline.find_profile(name)
             with served(name) as address:
-                shots = session(page, address, stranger(pipeline.find_profile(name)))
+                shots = session(page, address, found_example(study), stranger(study))
             page.close()
             for title, picture in shots.items():
                 save(picture, FOLDER / f"{name}_{title}.png", LARGEST)
