@@ -1,15 +1,18 @@
 # make study [PROFILE=mini|grocery|rehearsal|paper|smoke] [FORCE=1]   run the notebooks, only what changed
 # make test                                                 lint and test
 # make test-browser                                         test the demo in an installed Chromium
+# make torture [KILLS=50]                                  kill the smoke study again and again; its tables must not change
 # make lab                                                  open JupyterLab
 # make demo [PROFILE=mini]                                  open the demo as a page
+# make demo-pictures                                        take the pictures of the demo in an installed Chromium
+# make demo-latency                                         measure larger models and a larger gallery (some minutes)
 PROFILE ?= mini
 PYTHON := .venv/bin/python
 SETUP := .stamps/setup
 export UV_PYTHON_DOWNLOADS := never
 export TQDM_MININTERVAL ?= 5
 
-.PHONY: help study test test-browser lab demo setup lint lock clean
+.PHONY: help study test test-browser torture lab demo demo-pictures demo-latency setup lint lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -23,15 +26,24 @@ test: $(SETUP) lint
 test-browser: $(SETUP)
 	@WALDO_BROWSER=1 $(PYTHON) -m pytest tests/test_demo_browser.py
 
+torture: $(SETUP)
+	@$(PYTHON) tests/torture.py --kills $(or $(KILLS),50)
+
 lint: $(SETUP)
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m nbstripout --verify notebooks/*.ipynb
 
 lab: $(SETUP)
-	@$(PYTHON) -m jupyterlab notebooks
+	@$(PYTHON) -m jupyterlab notebooks --ServerApp.tornado_settings="{'websocket_max_message_size': 209715200}"
 
 demo: $(SETUP)
 	@$(PYTHON) -m waldo_utils demo --profile $(PROFILE)
+
+demo-pictures: $(SETUP)
+	@$(PYTHON) -m waldo_utils.demo_pictures
+
+demo-latency: $(SETUP)
+	@$(PYTHON) -m waldo_utils.latency
 
 setup: $(SETUP)
 

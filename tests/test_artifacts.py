@@ -44,6 +44,21 @@ def test_a_changed_file_is_refused():
         artifacts.load_array(STUDY, "data/rows")
 
 
+def test_an_artifact_of_other_photos_or_weights_is_refused_and_its_training_starts_anew():
+    artifacts.save_frame(STUDY, "data/manifest", pd.DataFrame({"path": ["a.jpg"]}))
+    artifacts.save_array(STUDY, "global/seed0/features", np.zeros(2))
+    checkpoint = artifacts.checkpoint_path(STUDY, "global/seed0")
+    artifacts.save_frame(STUDY, "data/manifest", pd.DataFrame({"path": ["a.jpg"]}))
+    assert artifacts.load_array(STUDY, "global/seed0/features").sum() == 0
+    assert artifacts.checkpoint_path(STUDY, "global/seed0") == checkpoint
+    artifacts.save_frame(STUDY, "data/manifest", pd.DataFrame({"path": ["b.jpg"]}))
+    with pytest.raises(
+        ValueError, match="made from another data/manifest.json: rerun notebook 02_train_global"
+    ):
+        artifacts.load_array(STUDY, "global/seed0/features")
+    assert artifacts.checkpoint_path(STUDY, "global/seed0") != checkpoint
+
+
 def test_a_missing_artifact_names_its_notebook():
     with pytest.raises(FileNotFoundError, match="run notebook 03_train_reranker with profile 'smoke'"):
         artifacts.load_array(STUDY, "reranker/nothing")
@@ -67,3 +82,9 @@ def test_tables_hold_fractions_and_their_provenance():
         artifacts.save_table(STUDY, "main", table.assign(**{"R@1": [50.0, 1.0]}))
     with pytest.raises(ValueError, match=r"seeds: \[0\], now \[5\]"):
         artifacts.load_table(replace(STUDY, seeds=(5,)), "main")
+    path = artifacts.results_folder(STUDY) / "tables" / "main.csv"
+    path.write_text(path.read_text().replace("0.5", "0.9"))
+    with pytest.raises(
+        ValueError, match="main.csv is not the table that was recorded .* rerun the notebooks"
+    ):
+        artifacts.load_table(STUDY, "main")

@@ -4,12 +4,15 @@ import json
 import re
 import subprocess
 import sys
+import time
 
 import pandas as pd
+import psutil
 import pytest
 from PIL import Image
 
 from waldo_utils import manifests
+from waldo_utils.files import is_alive
 from waldo_utils.miniature.datasets import RENDERER, render_products10k, render_sop
 
 SMALL = {"seed": 1, "families": 2, "family_size": 2, "photos": 3, "size": 48, "difficulty": 0.5}
@@ -153,3 +156,32 @@ def test_the_transfer_set_has_the_form_of_products10k(tmp_path):
     manifest = manifests.check_manifest(manifests.products10k_manifest(root), root, disjoint=False, read=True)
     assert set(manifest.category) == {"can", "box"}
     assert manifest.split.value_counts().to_dict() == {"train": 24, "test": 16}
+
+
+def test_rendering_processes_end_with_the_one_that_started_them(tmp_path):
+    script = tmp_path / "render.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\nfrom waldo_utils.miniature.datasets import render_sop\n"
+        "if __name__ == '__main__':\n    render_sop(Path(sys.argv[1]), 1, 40, 3, 5, 400, 0.5, processes=2)\n"
+    )
+    parent = psutil.Popen([sys.executable, script, tmp_path / "sop"], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("sop/*_final/*.JPG")):
+        assert time.monotonic() < deadline and parent.poll() is None
+        time.sleep(0.1)
+    family = parent.children(recursive=True)
+    assert len(family) >= 2
+    parent.kill()
+    parent.wait()
+    while any(is_alive(process.pid) for process in family):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_photo_that_is_gone_is_rendered_again(tmp_path):
+    root = render_sop(tmp_path, **SMALL, categories=["mug"], processes=1)
+    photo = sorted(root.glob("*/*.JPG"))[3]
+    content = photo.read_bytes()
+    photo.unlink()
+    render_sop(tmp_path, **SMALL, categories=["mug"], processes=1)
+    assert photo.read_bytes() == content

@@ -22,7 +22,7 @@ def models():
 
 @pytest.fixture
 def opened(models):
-    threshold = Threshold(0.0, 0.25, 0.125, 16, 8)
+    threshold = Threshold(0.0, (1.0, 0.0, 0.0, 0.0), 0.25, 0.2, 0.3, 0.125, 0.1, 0.2, 16, 8)
     return demo.Demo(models, small_gallery(models), threshold, [0, 2])
 
 

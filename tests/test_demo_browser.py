@@ -38,7 +38,7 @@ from waldo_utils import demo
 from waldo_utils.rejection import Threshold
 models = small_models()
 gallery = small_gallery(models, 10, list("aabbccddee"))
-demo.Demo(models, gallery, Threshold(0.0, 0.25, 0.125, 16, 8), [0, 2]).page
+demo.Demo(models, gallery, Threshold(0.0, (1.0, 0.0, 0.0, 0.0), 0.25, 0.2, 0.3, 0.125, 0.1, 0.2, 16, 8), [0, 2]).page
 """
 SHOTS = os.environ.get("WALDO_SHOTS")  # a folder for screenshots, to look at
 PATIENCE = 1000 * int(os.environ.get("WALDO_PATIENCE", 30))  # milliseconds; more on a busy machine

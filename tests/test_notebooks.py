@@ -1,11 +1,15 @@
 """The whole study on the smallest profile, through the real runner: figures, not only exit codes."""
 
+import random
+import shutil
+
 import nbformat
 import pandas as pd
 import pytest
+import torture
 
 from waldo_utils import pipeline, results
-from waldo_utils.artifacts import load_table, results_folder
+from waldo_utils.artifacts import data_folder, load_table, results_folder
 from waldo_utils.study import PROFILES, ROOT
 
 STUDY = PROFILES["smoke"]
@@ -106,9 +110,27 @@ def test_each_training_transform_trained_differently():
     assert (trainings.low <= trainings.difference).all() and (trainings.difference <= trainings.high).all()
 
 
+def test_the_grid_begins_with_co_and_the_baselines_repeat_the_main_rows():
+    grid = load_table(STUDY, "depth_grid")
+    main = load_table(STUDY, "rerankings").set_index("method")
+    plain = grid[(grid["input"] == "center crop") & ~grid.flip].set_index("depth")
+    assert grid["input"].nunique() == 3
+    assert grid.queries.unique().tolist() == [240]  # all of them
+    assert plain.loc[1, "R@1"] == pytest.approx(main.loc["CO", "R@1"])
+    assert plain["R@10"].iloc[:3].nunique() == 1  # an order of the first ten does not change recall@10
+    table = load_table(STUDY, "baselines").set_index("method")
+    for method in ("CO", "CO + RRT (finetuned)", "CO + local matching"):
+        assert table.loc[method, "MAP@R"] == pytest.approx(main.loc[method, "MAP@R"])
+    assert table["R@100"].nunique() == 1
+    assert load_table(STUDY, "asymmetry")["R@1"][0] == pytest.approx(main.loc["CO + RRT (finetuned)", "R@1"])
+    points = load_table(STUDY, "contradictions")
+    assert points.point.unique().tolist() == [1, 5, 6]
+    assert points.difference[0] == 0  # recall at the shortlist's length, the same shortlist in two orders
+
+
 def test_every_notebook_left_tables_figures_and_its_executed_copy():
     folder = results_folder(STUDY)
-    assert [path.stem for path in NOTEBOOKS] == [stage.stem for stage in pipeline.STAGES]
+    assert [path.stem for path in NOTEBOOKS] == sorted(stage.stem for stage in pipeline.STAGES)
     for notebook in NOTEBOOKS:
         cells = nbformat.read(folder / "notebooks" / notebook.name, as_version=4).cells
         code = [cell for cell in cells if cell.cell_type == "code"]
@@ -126,6 +148,15 @@ def test_every_notebook_left_tables_figures_and_its_executed_copy():
         "transforms",
         "transfer",
         "categories",
+        "rank_changes",
+        "depth_grid",
+        "fusion",
+        "fusion_curves",
+        "asymmetry",
+        "asymmetry_differences",
+        "baselines",
+        "baseline_differences",
+        "contradictions",
     ):
         assert len(pd.read_csv(folder / "tables" / f"{table}.csv"))
         assert (folder / "tables" / f"{table}.json").exists()
@@ -139,6 +170,9 @@ def test_every_notebook_left_tables_figures_and_its_executed_copy():
         "transforms_finetuned",
         "categories",
         "openset",
+        "depth_grid",
+        "fusion",
+        "baselines",
     ):
         assert (folder / "figures" / f"{figure}.png").stat().st_size > 5000
     assert (folder / "report.html").stat().st_size < 4_000_000
@@ -147,6 +181,22 @@ def test_every_notebook_left_tables_figures_and_its_executed_copy():
 def test_a_second_run_has_nothing_to_do(capfd):
     assert pipeline.run(STUDY) == 0
     assert "nothing to do" in capfd.readouterr().out
+
+
+def test_a_killed_second_run_gives_the_same_tables_and_weights_byte_for_byte(tmp_path):
+    project = torture.copy_project(tmp_path)
+    data = data_folder(STUDY)
+    for name in ("data", "photos", "global", "stamps"):
+        shutil.copytree(data / name, project / "data" / "smoke" / name)
+    for checkpoint in project.rglob("*.pt"):
+        checkpoint.unlink()
+    only = ["-m", "waldo_utils", "run", "--profile", "smoke", "--only", "02_train_global"]
+    assert len(torture.torture(project, only, kills=1, rng=random.Random(2), longest=8)) == 1
+    for name in ("global", "selection"):
+        table = results_folder(STUDY) / "tables" / f"{name}.csv"
+        assert (project / table.relative_to(ROOT)).read_bytes() == table.read_bytes()
+    weights = data / "global" / "seed0" / "weights.safetensors"
+    assert (project / weights.relative_to(ROOT)).read_bytes() == weights.read_bytes()
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

@@ -82,9 +82,9 @@ def test_a_failed_cell_is_named_and_the_next_run_starts_there(folders, capfd):
 
 
 def test_a_dead_kernel_is_reported(folders, capfd):
-    write_notebook(folders.notebooks / "01_first.ipynb", "import os; os.kill(os.getpid(), 9)")
+    write_notebook(folders.notebooks / "01_first.ipynb", "1 + 1", "import os\nos.kill(os.getpid(), 9)")
     assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 1
-    assert "01_first.ipynb: its kernel died" in capfd.readouterr().err
+    assert "01_first.ipynb, cell 4 (import os): its kernel died" in capfd.readouterr().err
 
 
 def test_unknown_parameters_and_notebooks_are_refused_before_anything_runs(folders):
@@ -95,9 +95,10 @@ def test_unknown_parameters_and_notebooks_are_refused_before_anything_runs(folde
     assert ran(folders) == []
 
 
-def test_an_unwritable_results_folder_is_one_line(folders):
-    folders.results.parent.joinpath("results").write_text("a file, not a folder")
-    with pytest.raises(OSError, match="cannot write to .*results"):
+@pytest.mark.parametrize("name", ["results", "data"])
+def test_an_unwritable_folder_is_one_line(folders, name):
+    folders.notebooks.with_name(name).write_text("a file, not a folder")
+    with pytest.raises(OSError, match=f"cannot write to .*{name}"):
         pipeline.run(STUDY, folders=folders, stages=STAGES)
 
 
@@ -112,6 +113,17 @@ def test_help_and_profiles(capsys):
     assert stopped.value.code == 0
     assert main(["profiles"]) == 0
     assert "mini " in capsys.readouterr().out
+
+
+def test_the_raw_photos_count_for_the_notebook_that_opens_them_only(folders, monkeypatch):
+    write_notebook(folders.notebooks / "01_first.ipynb", "from waldo_utils import sources")
+    before = pipeline._fingerprint(STAGES[0], STUDY, {}, folders)
+    other = pipeline._fingerprint(STAGES[1], STUDY, {}, folders)
+    monkeypatch.setattr(pipeline.inputs, "digest", lambda settings, folder: "other photos")
+    assert pipeline._fingerprint(STAGES[0], STUDY, {}, folders) != before
+    assert pipeline._fingerprint(STAGES[1], STUDY, {}, folders) == other
+    monkeypatch.setattr(pipeline, "version", lambda library: "99")
+    assert pipeline._fingerprint(STAGES[1], STUDY, {}, folders) != other
 
 
 def test_dependencies_follow_the_imports(tmp_path):

@@ -25,6 +25,68 @@ def test_search_is_the_plain_loop_with_ties_to_the_smaller_row():
     assert neighbors[3, :2].tolist() == [7, 30]
 
 
+def unit(features):
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def many():
+    """400 features, many of them equal: one copied 40 times all over the rows, twenty copied twice."""
+    rng = np.random.default_rng(4)
+    features = unit(rng.standard_normal((400, 24)).astype(np.float32))
+    features[rng.choice(400, 40, replace=False)] = features[0]
+    features[301:399:5] = features[201:299:5]
+    return features
+
+
+@pytest.mark.parametrize("k", [1, 3, 39, 45])  # blocks of maxima for the first two, one sort for the others
+@pytest.mark.parametrize("block", [2, 7, 64])
+def test_search_of_many_ties_is_the_plain_loop(many, k, block, monkeypatch):
+    monkeypatch.setattr(retrieval, "BLOCK", block)
+    neighbors, similarities = retrieval.nearest_neighbors(many, k)
+    same = (many[:, None] == many[None]).all(axis=2)
+    exact = many.astype(np.float64) @ many.T.astype(np.float64)
+    for i in range(len(many)):
+        order = np.lexsort((np.arange(len(many)), -exact[i].round(6)))
+        assert neighbors[i].tolist() == order[order != i][:k].tolist()
+        for j in np.flatnonzero(same[i, neighbors[i]]):  # equal features have one and the same similarity
+            assert similarities[i, j] == similarities[i, 0]
+
+
+def test_search_depends_on_the_pair_alone_and_not_on_its_place(many):
+    expected = retrieval.nearest_neighbors(many, 20)
+    for chunk in (1, 5, 64, 399):
+        for found, first in zip(retrieval.nearest_neighbors(many, 20, chunk=chunk), expected, strict=True):
+            np.testing.assert_array_equal(found, first)
+    moved = np.random.default_rng(5).permutation(len(many))
+    _, similarities = retrieval.nearest_neighbors(many[moved], 20)
+    np.testing.assert_array_equal(similarities, expected[1][moved])
+
+
+def test_search_among_equal_photos_gives_the_smallest_rows():
+    features = np.repeat(unit(np.ones((1, 5), np.float32)), 300, axis=0)
+    neighbors, _ = retrieval.nearest_neighbors(features, 2)
+    assert neighbors.tolist() == [[1, 2], [0, 2]] + [[0, 1]] * 298
+
+
+def test_search_finds_the_sets_that_faiss_finds():
+    faiss = pytest.importorskip("faiss")
+    features = unit(np.random.default_rng(6).standard_normal((3000, 16)).astype(np.float32))
+    index = faiss.IndexFlatIP(16)
+    index.add(features)
+    _, expected = index.search(features, 11)
+    neighbors, _ = retrieval.nearest_neighbors(features, 10)
+    np.testing.assert_array_equal(neighbors, metrics.self_by_row(expected))
+
+
+def test_search_reads_features_that_are_mapped_from_a_file_or_of_another_precision(many):
+    frozen = many.copy()
+    frozen.flags.writeable = False
+    expected = retrieval.nearest_neighbors(many, 5)[0]
+    np.testing.assert_array_equal(retrieval.nearest_neighbors(frozen, 5)[0], expected)
+    np.testing.assert_array_equal(retrieval.nearest_neighbors(many.astype(np.float64), 5)[0], expected)
+
+
 def test_search_for_everything_leaves_out_the_query_alone():
     features = np.random.default_rng(2).standard_normal((12, 4)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from waldo_utils.samplers import hard_negatives, identity_batches, triplets
+from waldo_utils.samplers import candidate_lists, hard_negatives, identity_batches, look_alikes, triplets
 
 LABELS = np.repeat(np.arange(6), 5)  # 6 products of 5 photos
 
@@ -66,11 +66,30 @@ def test_triplets_need_a_photo_with_both_partners():
         triplets(np.array([0, 1]), [np.array([1]), np.array([0])], None, np.random.default_rng(0))
 
 
-def test_triplets_with_several_negatives_mix_easy_ones_in():
-    negatives = [np.flatnonzero(LABELS != label)[:1] for label in LABELS]  # one hard negative each
-    hard = triplets(LABELS, negatives, 50, np.random.default_rng(0), per_anchor=3)
-    assert hard.shape == (50, 5)
-    assert all(set(row[2:]) == set(negatives[row[0]]) for row in hard)
-    mixed = triplets(LABELS, negatives, 50, np.random.default_rng(0), per_anchor=3, easy=0.5)
-    assert (LABELS[mixed[:, 2:]] != LABELS[mixed[:, :1]]).all()
-    assert any(set(row[2:]) != set(negatives[row[0]]) for row in mixed)
+def test_groups_of_look_alikes_hold_two_photos_of_each_product():
+    negatives = [np.flatnonzero(label != LABELS)[:4] for label in LABELS]
+    groups = look_alikes(LABELS, negatives, 2, np.random.default_rng(0))
+    assert groups.shape == (len(LABELS) // 4, 2, 2)
+    assert (LABELS[groups[..., 0]] == LABELS[groups[..., 1]]).all()
+    assert (groups[..., 0] != groups[..., 1]).all()
+    first, second = LABELS[groups[:, 0, 0]], LABELS[groups[:, 1, 0]]
+    assert (first != second).all()
+    assert all(b in {LABELS[n] for i in np.flatnonzero(LABELS == a) for n in negatives[i]}
+               for a, b in zip(first, second, strict=True))  # fmt: skip
+
+
+def test_groups_are_filled_with_other_products_where_look_alikes_are_few():
+    negatives = [np.flatnonzero(LABELS != label)[:1] for label in LABELS]  # one look-alike each
+    groups = look_alikes(LABELS, negatives, 3, np.random.default_rng(0))
+    assert all(len(set(LABELS[group[:, 0]])) == 3 for group in groups)
+    with pytest.raises(ValueError, match="choose from 2"):
+        look_alikes(LABELS, negatives, 100, np.random.default_rng(0))
+
+
+def test_candidate_lists_pair_each_photo_with_its_own_and_one_of_each_other_product():
+    lists = candidate_lists(groups=2, products=3, rng=np.random.default_rng(0))
+    assert lists.shape == (12, 4)
+    assert sorted(lists[:, 0]) == list(range(12))
+    assert (lists[:, 1] == lists[:, 0] ^ 1).all()  # the two photos of a product stand side by side
+    products = lists // 2  # 0, 1, 2 in the first group; 3, 4, 5 in the second
+    assert all(set(row[1:]) == ({0, 1, 2} if row[0] < 3 else {3, 4, 5}) for row in products.tolist())

@@ -7,14 +7,15 @@ Files are written under a temporary name, flushed and renamed, so a half-written
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from waldo_utils.files import sha256, write_atomically
 from waldo_utils.study import ROOT, Study
 
 # First part of an artifact's name -> the notebook that writes it and the settings it depends on.
@@ -24,7 +25,28 @@ WRITERS = {
     "reranker": ("03_train_reranker", ("data", "global_", "reranker", "evaluation", "seeds")),
     "transfer": ("05_evaluate_products10k", ("data", "global_", "reranker", "evaluation", "seeds")),
 }
-TRAINING_CODE = ("features.py", "images.py", "losses.py", "models.py", "samplers.py", "training.py")
+# First part of an artifact's name -> the artifacts of an earlier notebook that its own are made from.
+INPUTS = {
+    "global": ("data/manifest.json", "photos/content.txt"),
+    "reranker": ("data/manifest.json", "photos/content.txt", "global/seed*/weights.json"),
+    "transfer": (
+        "data/transfer_manifest.json",
+        "transfer_photos/content.txt",
+        "reranker/seed*/*_model.json",
+    ),
+}
+TRAINING_CODE = (
+    "devices.py",
+    "features.py",
+    "images.py",
+    "losses.py",
+    "models.py",
+    "samplers.py",
+    "starting_weights.py",
+    "training.py",
+    "weights/image_model.safetensors",
+    "weights/reranker.safetensors",
+)  # files of the package that decide what a training ends with
 
 
 def data_folder(study: Study) -> Path:
@@ -35,26 +57,6 @@ def data_folder(study: Study) -> Path:
 def results_folder(study: Study) -> Path:
     """Return the folder of the study's small results: tables, figures, executed notebooks."""
     return ROOT / "results" / study.name
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> Path:
-    """Call `write` with a temporary path, flush what it wrote to the disk and rename it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-    try:
-        write(partial)
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save(study: Study, name: str, write: Callable[[Path], None]) -> Path:
@@ -72,7 +74,7 @@ def save(study: Study, name: str, write: Callable[[Path], None]) -> Path:
     record = path.with_suffix(".json")
     record.unlink(missing_ok=True)
     write_atomically(path, write)
-    content = {"settings": _settings(study, name), "sha256": sha256(path)}
+    content = {"settings": _settings(study, name), "inputs": _inputs(study, name), "sha256": sha256(path)}
     write_atomically(record, lambda partial: partial.write_text(json.dumps(content, indent=2)))
     return path
 
@@ -82,14 +84,15 @@ def find(study: Study, name: str) -> Path:
 
     Raises:
         FileNotFoundError: there is no such artifact, or it has no record.
-        ValueError: it was made with other settings, or its bytes are not those that were recorded.
+        ValueError: it was made with other settings or from other photos or weights, or its bytes are not those that
+            were recorded.
     """
     path = data_folder(study) / name
     notebook = WRITERS[name.split("/")[0]][0]
     record = path.with_suffix(".json")
-    if not path.exists() or not record.exists():
+    if not path.is_file() or not record.is_file():
         raise FileNotFoundError(f"{path} is missing: run notebook {notebook} with profile {study.name!r}")
-    content = json.loads(record.read_text())
+    content = _read_record(record, ("settings", "sha256"), f"rerun notebook {notebook}")
     changed = _differences(content["settings"], _settings(study, name))
     if changed:
         raise ValueError(f"{path} was made with other settings ({changed}): rerun notebook {notebook}")
@@ -97,6 +100,10 @@ def find(study: Study, name: str) -> Path:
         raise ValueError(
             f"{path} is not the file that was recorded (its SHA-256 differs): rerun notebook {notebook}"
         )
+    made_of, now = content.get("inputs", {}), _inputs(study, name)
+    other = [key for key in made_of if made_of[key] != now.get(key)]
+    if other:
+        raise ValueError(f"{path} was made from another {other[0]}: rerun notebook {notebook}")
     return path
 
 
@@ -108,7 +115,11 @@ def save_array(study: Study, name: str, array: np.ndarray) -> np.ndarray:
 
 def load_array(study: Study, name: str) -> np.ndarray:
     """Return the array `<name>.npy` as a read-only memory map; raises as `find` does."""
-    return np.load(find(study, f"{name}.npy"), mmap_mode="r", allow_pickle=False)
+    path = find(study, f"{name}.npy")
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is no whole array of numbers ({error}): make it again") from None
 
 
 def save_weights(study: Study, name: str, weights: dict) -> dict:
@@ -123,19 +134,31 @@ def save_weights(study: Study, name: str, weights: dict) -> dict:
 def checkpoint_path(study: Study, name: str) -> Path:
     """Return where a training keeps the state it resumes from.
 
-    The file's name holds a hash of the settings and of the code that trains, so that a training with others starts anew.
+    The file's name holds a hash of the settings, the inputs, the code that trains and the starting weights, so that a
+    training with others starts anew.
     """
-    digest = hashlib.sha256(json.dumps(_settings(study, name), sort_keys=True).encode())
+    facts = [_settings(study, name), _inputs(study, name)]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for module in TRAINING_CODE:
         digest.update((Path(__file__).parent / module).read_bytes())
     return data_folder(study) / f"{name}_{digest.hexdigest()[:12]}.pt"
 
 
+def partial_path(study: Study, name: str) -> Path:
+    """Return the folder of an extraction or scoring that is under way, named as `checkpoint_path` names its files."""
+    return checkpoint_path(study, name).with_suffix(".partial")
+
+
 def load_weights(study: Study, name: str) -> dict:
     """Return the state dict `<name>.safetensors`; raises as `find` does."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    return load_file(find(study, f"{name}.safetensors"))
+    path = find(study, f"{name}.safetensors")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error}): make it again") from None
 
 
 def save_frame(study: Study, name: str, frame: pd.DataFrame) -> pd.DataFrame:
@@ -146,7 +169,11 @@ def save_frame(study: Study, name: str, frame: pd.DataFrame) -> pd.DataFrame:
 
 def load_frame(study: Study, name: str) -> pd.DataFrame:
     """Return the data frame `<name>.csv`; raises as `find` does."""
-    return pd.read_csv(find(study, f"{name}.csv"), keep_default_na=False)
+    path = find(study, f"{name}.csv")
+    try:
+        return pd.read_csv(path, keep_default_na=False)
+    except ValueError as error:
+        raise ValueError(f"{path} is no table ({error}): make it again") from None
 
 
 def save_table(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
@@ -167,7 +194,7 @@ def save_table(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(f"table {name!r}: metrics must be fractions in [0, 1], got\n{values}")
     path = results_folder(study) / "tables" / f"{name}.csv"
     write_atomically(path, lambda partial: table.to_csv(partial, index=False))
-    provenance = {"study": asdict(study), "sha256": sha256(path)}
+    provenance = {"study": asdict(study), "torch": version("torch"), "sha256": sha256(path)}
     write_atomically(
         path.with_suffix(".json"), lambda partial: partial.write_text(json.dumps(provenance, indent=2))
     )
@@ -182,15 +209,33 @@ def load_table(study: Study, name: str) -> pd.DataFrame:
         ValueError: it was made with other settings.
     """
     path = results_folder(study) / "tables" / f"{name}.csv"
-    if not path.exists():
+    if not path.is_file() or not path.with_suffix(".json").is_file():
         raise FileNotFoundError(
             f"{path} is missing: run the notebooks before this one with profile {study.name!r}"
         )
-    provenance = json.loads(path.with_suffix(".json").read_text())
+    provenance = _read_record(path.with_suffix(".json"), ("study",), "rerun the notebooks")
     changed = _differences(provenance["study"], json.loads(json.dumps(asdict(study))))
     if changed:
         raise ValueError(f"{path} was made with other settings ({changed}): rerun the notebooks")
-    return pd.read_csv(path)
+    if provenance.get("sha256", "") != sha256(path):
+        raise ValueError(
+            f"{path} is not the table that was recorded (its SHA-256 differs): rerun the notebooks"
+        )
+    try:
+        return pd.read_csv(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is no table ({error}): rerun the notebooks") from None
+
+
+def _read_record(path: Path, keys: tuple[str, ...], remedy: str) -> dict:
+    """Return what a record says; raises ValueError where it is damaged or lacks a key."""
+    try:
+        record = json.loads(path.read_text())
+        if not isinstance(record, dict) or not all(key in record for key in keys):
+            raise ValueError(f"it lacks {' or '.join(keys)}")
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): {remedy}") from None
+    return record
 
 
 def _settings(study: Study, name: str) -> dict:
@@ -198,6 +243,14 @@ def _settings(study: Study, name: str) -> dict:
     stages = WRITERS[name.split("/")[0]][1]
     settings = asdict(study)
     return json.loads(json.dumps({stage: settings[stage] for stage in stages}))
+
+
+def _inputs(study: Study, name: str) -> dict[str, str]:
+    """Return a hash of the record of each artifact that `name` is made from."""
+    folder = data_folder(study)
+    patterns = INPUTS.get(name.split("/")[0], ())
+    paths = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
+    return {path.relative_to(folder).as_posix(): sha256(path)[:16] for path in paths}
 
 
 def _differences(old: object, new: object, path: str = "") -> str:

@@ -1,8 +1,10 @@
-"""Facts of the machine that models run on: the device and the precision it is fast in."""
+"""Facts of the machine that models run on: the device, the precision and the library that it is fast with."""
 
 import os
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 
 def device() -> torch.device:
@@ -18,7 +20,18 @@ def autocast() -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=bool(capabilities.get("avx512_bf16")))
 
 
-def loader_workers() -> int:
-    """Return how many processes prepare photos: none on small machines, where the network needs the cores."""
+def loader_threads() -> int:
+    """Return how many threads prepare photos: none on small machines, where the network needs the cores."""
     cores = os.cpu_count() or 1
     return 0 if cores <= 4 else min(8, cores - 2)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
+    """Return x W' + b, perhaps through ReLU, by oneDNN on processors.
+
+    In float32, torch's own linear layers call MKL, which on AMD processors leaves AVX-512 unused: less than half the rate.
+    """
+    if x.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "relu" if relu else "none", [], "")
+    x = F.linear(x, weight, bias)
+    return x.relu_() if relu else x

@@ -130,6 +130,42 @@ def before_after_grid(
     return figure
 
 
+def rank_change_grid(
+    photos: Callable[[int], Image.Image], tables: dict[str, pd.DataFrame], columns: int = 5
+) -> Figure:
+    """Show pairs of query and right photo, `columns` pairs per line, with the photo's rank before and after.
+
+    Args:
+        photos: row to picture.
+        tables: title -> one row per pair: `query`, `neighbor`, `rank before`, `rank after` (see `changes.rank_changes`).
+        columns: pairs per line.
+    """
+    lines = [
+        (title, table.iloc[start : start + columns])
+        for title, table in tables.items()
+        for start in range(0, max(len(table), 1), columns)
+    ]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            len(lines), 2 * columns, figsize=(2.5 * columns + 0.6, 1.75 * len(lines)), squeeze=False
+        )
+        for ax in axes.flat:
+            ax.axis("off")
+        for line, (title, table) in zip(axes, lines, strict=True):
+            line[0].text(-0.12, 0.5, title, transform=line[0].transAxes, rotation=90, ha="right", va="center")
+            for i, row in enumerate(table.itertuples(index=False)):
+                query, match = line[2 * i], line[2 * i + 1]
+                for ax, photo, color, mark in ((query, row[0], QUERY, ""), (match, row[1], RIGHT, "✓")):
+                    ax.axis("on")
+                    ax.set(xticks=[], yticks=[])
+                    _framed(ax, photos(int(photo)), color, mark)
+                query.set_title("query", fontsize=12)
+                match.set_title(f"rank {row[2]} → {row[3]}", fontsize=12)
+        figure.tight_layout(pad=0.4)
+    plt.close(figure)
+    return figure
+
+
 def _grid(rows: int, count: int, titles: list[str]) -> tuple[Figure, np.ndarray]:
     figure, axes = plt.subplots(
         max(rows, 1),
@@ -501,8 +537,8 @@ def rejection_curve(curve: pd.DataFrame, threshold: float) -> Figure:
             label="present, refused",
         )
         ax.axvline(threshold, color=GREY, linewidth=1)
-        ax.text(threshold, 102, f"threshold {threshold:.2f}", ha="center", fontsize=11)
-        ax.set(xlabel="best score of a search", ylabel="% of queries", ylim=(0, 100))
+        ax.text(threshold, 102, "threshold", ha="center", fontsize=11)
+        ax.set(xlabel="evidence above the threshold (log odds)", ylabel="% of queries", ylim=(0, 100))
         ax.grid(alpha=0.3)
         ax.legend(loc="center left")
         figure.tight_layout()

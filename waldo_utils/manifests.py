@@ -4,21 +4,32 @@ Products are numbered from 0. The splits "train", "validation" and "test" share 
 `check_manifest` before anything else reads it.
 """
 
+import errno
 import hashlib
+import http.client
+import json
 import os
+import re
+import shutil
+import stat
 import urllib.error
 import urllib.request
 import zipfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from waldo_utils.images import read_photo
+from waldo_utils.faults import Fault, explain, refuse, shorten
+from waldo_utils.images import UNREADABLE, read_photo
 from waldo_utils.study import ROOT
 
+WHOLE = r"[0-9]{1,18}"  # a whole number as list files write it
+MOST_UNPACKED = 100  # times the size of its archive: photos hardly shrink, a bomb does a thousandfold
 SPLITS = ("train", "validation", "test")
 SOP_COUNTS = {
     "train": (59_551, 11_318),
@@ -61,6 +72,11 @@ def sop_manifest(root: Path) -> pd.DataFrame:
         listing = _read_listing(
             root / f"Ebay_{split}.txt", ["image_id", "class_id", "super_class_id", "path"], " "
         )
+        if (listing.class_id < 1).any():
+            row = int((listing.class_id < 1).argmax())
+            raise ValueError(
+                f"{root / f'Ebay_{split}.txt'} line {row + 2}: class_id is 0, expected 1 or more"
+            )
         folder = listing.path.str.split("/").str[0]
         category = folder.str.removesuffix("_final").str.replace("_", " ")
         parts.append(
@@ -71,7 +87,15 @@ def sop_manifest(root: Path) -> pd.DataFrame:
     manifest = pd.concat(parts, ignore_index=True)
     settings = root / "settings.json"
     if settings.exists():
-        manifest["family"] = manifest.label // pd.read_json(settings, typ="series")["family_size"]
+        try:
+            family_size = json.loads(settings.read_text())["family_size"]
+        except (ValueError, KeyError, TypeError):
+            family_size = None
+        if not isinstance(family_size, int) or family_size < 1:
+            raise ValueError(
+                f"{settings} gives no family_size of 1 or more: remove it, or render the set again"
+            )
+        manifest["family"] = manifest.label // family_size
     return manifest
 
 
@@ -95,7 +119,8 @@ def products10k_manifest(root: Path) -> pd.DataFrame:
         )
     names = {}
     if (root / "categories.csv").exists():
-        names = pd.read_csv(root / "categories.csv").set_index("group").name.to_dict()
+        named = _read_listing(root / "categories.csv", ["group", "name"], ",")
+        names = dict(zip(named.group, named.name, strict=True))
     parts = []
     for split, listing in (("train", train), ("test", test)):
         category = listing["class"].map(group).map(lambda number: str(names.get(number, number)))
@@ -123,7 +148,7 @@ def grocery_manifest(root: Path) -> pd.DataFrame:
         FileNotFoundError: `root` holds none of the lists, or no classes.csv.
         ValueError: a line is malformed; names file and line.
     """
-    lists = [root / f"{name}.txt" for name in ("train", "val", "test") if (root / f"{name}.txt").exists()]
+    lists = [root / f"{name}.txt" for name in ("train", "val", "test") if (root / f"{name}.txt").is_file()]
     if not lists:
         raise FileNotFoundError(f"{root} holds none of train.txt, val.txt, test.txt: {HOW_TO_GET['grocery']}")
     classes = _read_listing(
@@ -134,16 +159,13 @@ def grocery_manifest(root: Path) -> pd.DataFrame:
     names = classes.set_index("Coarse Class ID (int)")["Coarse Class Name (str)"]
     rows = []
     for path in lists:
-        for number, line in enumerate(path.read_text().splitlines(), start=1):
+        for number, line in enumerate(_read_lines(path), start=1):
             fields = [field.strip() for field in line.rsplit(",", 2)]
-            if (
-                len(fields) != 3
-                or not fields[1].isdigit()
-                or not fields[2].isdigit()
-                or int(fields[2]) not in names.index
-            ):
+            whole = len(fields) == 3 and fields[0] and all(re.fullmatch(WHOLE, f) for f in fields[1:])
+            if not whole or int(fields[2]) not in names.index:
                 raise ValueError(
-                    f"{path} line {number} is {line!r}: expected 'path, fine label, coarse label'"
+                    f"{path} line {number} is {shorten(line)!r}: expected 'path, fine label, coarse label', "
+                    f"the coarse one from classes.csv"
                 )
             rows.append((fields[0], int(fields[1]), names[int(fields[2])].replace("-", " ").lower()))
     manifest = pd.DataFrame(rows, columns=["path", "label", "category"])
@@ -153,32 +175,49 @@ def grocery_manifest(root: Path) -> pd.DataFrame:
     return manifest
 
 
+def _read_lines(path: Path) -> list[str]:
+    """Return the lines of a list file: UTF-8, perhaps with a byte order mark, line ends of any system.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not UTF-8.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: unpack the data set again, or correct WALDO_DATA")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is no UTF-8 text (byte {error.start} is {error.object[error.start]:#04x}): "
+            "unpack the data set again, or save it as UTF-8"
+        ) from None
+    return text.rstrip("\n").split("\n") if text.strip() else []
+
+
 def _read_listing(path: Path, columns: list[str], separator: str) -> pd.DataFrame:
     """Read a list file line by line, so that a malformed line can be named."""
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: unpack the data set again, or correct WALDO_DATA")
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = _read_lines(path)
     header = [name.strip() for name in lines[0].split(separator)] if lines else []
     if header[: len(columns)] != columns:
         raise ValueError(
-            f"{path} starts with {lines[0] if lines else ''!r}: expected the columns {', '.join(columns)}"
+            f"{path} starts with {shorten(lines[0]) if lines else ''!r}: expected the columns {', '.join(columns)}"
         )
     rows = []
     for number, line in enumerate(lines[1:], start=2):
         fields = [field.strip() for field in line.split(separator)]
         if len(fields) != len(header) or not all(fields[: len(columns)]):
             raise ValueError(
-                f"{path} line {number} is {line!r}: expected {len(header)} fields ({', '.join(header)})"
+                f"{path} line {number} is {shorten(line)!r}: expected {len(header)} fields ({', '.join(header)})"
             )
         rows.append(fields[: len(columns)])
-    table = pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows, columns=columns, dtype=str)
     for column in columns:
         if column in ("image_id", "class_id", "super_class_id", "class", "group") or column.endswith("(int)"):
-            wrong = ~table[column].str.fullmatch(r"\d+")
+            wrong = ~table[column].str.fullmatch(WHOLE)
             if wrong.any():
                 row = int(wrong.argmax())
                 raise ValueError(
-                    f"{path} line {row + 2}: {column} is {table[column][row]!r}, expected a whole number"
+                    f"{path} line {row + 2}: {column} is {shorten(table[column][row])!r}, expected a whole number"
                 )
             table[column] = table[column].astype(int)
     return table
@@ -194,7 +233,11 @@ def _beside(root: Path, name: str) -> Path:
 
 
 def check_manifest(
-    manifest: pd.DataFrame, root: Path, disjoint: bool = True, read: bool = False
+    manifest: pd.DataFrame,
+    root: Path,
+    disjoint: bool = True,
+    read: bool = False,
+    listing: Path | None = None,
 ) -> pd.DataFrame:
     """Return the manifest if it keeps all rules.
 
@@ -202,66 +245,97 @@ def check_manifest(
         manifest: see the module.
         root: what its paths are relative to.
         disjoint: whether splits must not share products.
-        read: also decode every photo.
+        read: also decode every photo, to the last one, however many cannot be read.
+        listing: a `.csv` for the list of all photos that break a rule; it is removed where none does.
 
     Raises:
-        ValueError: names the rule and the first files that break it.
+        ValueError: names the rule and the first files that break it, counts them, and says where all are listed.
     """
+    lacking = [column for column in ("path", "label", "category", "split") if column not in manifest]
+    if lacking:
+        raise ValueError(f"the manifest of {root} has no column {', '.join(lacking)}: add it")
     if manifest.empty:
         raise ValueError(f"the manifest of {root} lists no photo: check the list files")
-    paths = manifest.path.astype(str)
-    outside = [p for p in paths if PurePosixPath(p).is_absolute() or ".." in PurePosixPath(p).parts]
-    _refuse(outside, "lie outside the data set's folder", "correct the list file")
-    _refuse(paths[paths.duplicated()].tolist(), "are listed twice", "correct the list file")
+    paths = pd.Series([str(path) for path in manifest.path], manifest.index, dtype=object)
+    labels = pd.to_numeric(manifest.label, errors="coerce")
+    _refuse(
+        paths[~(labels >= 0) | (labels % 1 != 0)],
+        "have no whole number from 0 as their product",
+        "correct the list file",
+        listing,
+    )
+    _refuse(
+        paths[~manifest.split.isin(SPLITS)],
+        f"are in no split of {', '.join(SPLITS)}",
+        "correct the split",
+        listing,
+    )
+    _refuse(paths[manifest.category.isna()], "have no category", "correct the list file", listing)
+
     base = root.resolve()
-    files = [root / path for path in paths]
-    _refuse(
-        [p for p, f in zip(paths, files, strict=True) if not f.exists()],
-        "are missing",
-        "unpack the data set again",
-    )
-    _refuse(
-        [p for p, f in zip(paths, files, strict=True) if not f.resolve().is_relative_to(base)],
-        "are links that lead out of the data set's folder",
-        "replace them by the photos",
-    )
-    _refuse(
-        [p for p, f in zip(paths, files, strict=True) if f.stat().st_size == 0],
-        "are empty files",
-        "restore them",
-    )
+    faults = [_file_fault(path, root, base) for path in paths]
+    twice = paths.duplicated()
+    faults = [
+        fault or (Fault(path, "are listed twice", "correct the list file") if again else None)
+        for path, fault, again in zip(paths, faults, twice, strict=True)
+    ]
+    if read:
+        rest = [i for i, fault in enumerate(faults) if fault is None]
+        files = [root / paths.iloc[i] for i in rest]
+        with ThreadPoolExecutor() as pool:
+            reasons = tqdm(pool.map(_unreadable, files), total=len(files), desc="read photos", unit="photo")
+            for i, reason in zip(rest, reasons, strict=True):
+                faults[i] = Fault(paths.iloc[i], *UNREADABLE, reason) if reason else None
+    refuse([fault for fault in faults if fault], listing)
+
     first = manifest.drop_duplicates("label").set_index("label")
     if disjoint:
         _refuse(
-            paths[manifest.split != manifest.label.map(first.split)].tolist(),
+            paths[manifest.split != manifest.label.map(first.split)],
             "show a product of another split",
             "correct the split",
+            listing,
         )
     _refuse(
-        paths[manifest.category != manifest.label.map(first.category)].tolist(),
+        paths[manifest.category != manifest.label.map(first.category)],
         "show a product of another category",
         "correct the list",
+        listing,
     )
-    count = (
-        manifest.groupby(["split", "label"]).path.transform("size")
-        if disjoint
-        else manifest.groupby("label").path.transform("size")
-    )
+    groups = ["split", "label"] if disjoint else ["label"]
     _refuse(
-        paths[count < 2].tolist(), "are the only photo of their product", "remove the product, or add a photo"
+        paths[manifest.groupby(groups).path.transform("size") < 2],
+        "are the only photo of their product",
+        "remove the product, or add a photo",
+        listing,
     )
-    if read:
-        with ThreadPoolExecutor() as pool:
-            faults = list(tqdm(pool.map(_fault, files), total=len(files), desc="read photos", unit="photo"))
-        _refuse(
-            [p for p, fault in zip(paths, faults, strict=True) if fault],
-            "cannot be read as photos",
-            "restore or remove them",
-        )
     return manifest
 
 
-def _fault(path: Path) -> str:
+def _file_fault(path: str, root: Path, base: Path) -> Fault | None:
+    """Return what is wrong with the place of a photo; `base` is the root without links."""
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        return Fault(path, "lie outside the data set's folder", "correct the list file")
+    try:
+        status = (root / path).stat()
+        if not (root / path).resolve().is_relative_to(base):
+            return Fault(
+                path, "are links that lead out of the data set's folder", "replace them by the photos"
+            )
+    except (FileNotFoundError, NotADirectoryError):
+        return Fault(path, "are missing", "unpack the data set again")
+    except (OSError, ValueError) as error:  # a name too long, a link to itself, a NUL byte
+        reason = getattr(error, "strerror", None) or str(error)
+        return Fault(path, f"cannot be opened ({reason})", "correct the list file or the photos", reason)
+    if not stat.S_ISREG(status.st_mode):
+        return Fault(path, "are folders or devices", "replace them by the photos")
+    if status.st_size == 0:
+        return Fault(path, "are empty files", "restore them")
+    return None
+
+
+def _unreadable(path: Path) -> str:
+    """Return why a photo cannot be read, "" where it can."""
     try:
         read_photo(path)
     except ValueError as error:
@@ -269,10 +343,8 @@ def _fault(path: Path) -> str:
     return ""
 
 
-def _refuse(paths: list[str], fault: str, remedy: str) -> None:
-    if paths:
-        more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
-        raise ValueError(f"{len(paths)} photos {fault}: {', '.join(map(str, paths[:5]))}{more}; {remedy}")
+def _refuse(paths: pd.Series, kind: str, remedy: str, listing: Path | None) -> None:
+    refuse([Fault(path, kind, remedy) for path in paths], listing)
 
 
 def check_sop_counts(manifest: pd.DataFrame) -> pd.DataFrame:
@@ -303,11 +375,17 @@ def hold_out(manifest: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame
         manifest: with splits "train" and "test".
         fraction: share of the train products (or families); of each category at least one moves and one stays.
         seed: of the draw.
+
+    Raises:
+        ValueError: no category has two train products (or families), so that none can move.
     """
     unit = "family" if "family" in manifest else "label"
     train, rng, moved = manifest[manifest.split == "train"], np.random.default_rng(seed), []
     units = [np.unique(part[unit]) for _, part in train.groupby("category")]
     units = [category for category in units if len(category) > 1]
+    if len(train) and not units:
+        kind = "families" if unit == "family" else "products"
+        raise ValueError(f"no category has two train {kind}, one to train on and one to hold out: add some")
     for category, count in zip(units, _shares([len(category) for category in units], fraction), strict=True):
         moved.extend(rng.permutation(category)[:count])
     held = (manifest.split == "train") & manifest[unit].isin(moved)
@@ -316,8 +394,8 @@ def hold_out(manifest: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame
 
 def _shares(sizes: list[int], fraction: float) -> list[int]:
     """Return how many of each group make up `fraction` of all, by largest remainder; of each at least one, not all."""
-    exact = np.array(sizes) * fraction
-    counts = np.clip(exact.astype(int), 1, np.array(sizes) - 1)
+    exact = np.array(sizes, dtype=int) * fraction
+    counts = np.clip(exact.astype(int), 1, np.array(sizes, dtype=int) - 1)
     for group in np.argsort(counts - exact, kind="stable")[: max(round(exact.sum()) - counts.sum(), 0)]:
         counts[group] = min(counts[group] + 1, sizes[group] - 1)
     return counts.tolist()
@@ -398,7 +476,7 @@ def _search(place: Path, mark: str, folders: tuple[str, ...]) -> Path | None:
         if (place / folder / mark).exists():
             return place / folder
     for archive in (place / f"{folder}.zip" for folder in folders if folder):
-        if archive.exists():
+        if archive.is_file():
             return _inside(unpack(archive), mark, ("", *folders))
     return None
 
@@ -408,34 +486,83 @@ def _inside(folder: Path, mark: str, below: tuple[str, ...]) -> Path:
         for part in below:
             if (candidate / part / mark).exists():
                 return candidate / part
-    raise FileNotFoundError(f"{folder} holds no {mark}: it is not the data set that was expected, remove it")
+    raise FileNotFoundError(
+        f"{folder} holds no {mark}: remove it and the archive that it was unpacked from, they are not the data set"
+    )
 
 
 def unpack(archive: Path) -> Path:
-    """Unzip an archive into a folder of its name beside it, once, and return the folder.
+    """Unzip an archive into a folder of its name beside it, once and whole, and return the folder.
 
     Raises:
-        ValueError: the archive is damaged, or has an entry that leads out of the folder.
+        ValueError: the archive is damaged, encrypted or a bomb, or has an entry that leads out of the folder, is a link
+            or comes twice.
+        OSError: the disk has too little room for it; gives the figure.
     """
     folder = archive.with_suffix("")
-    if folder.exists():
+    if folder.is_dir():
         return folder
+    if folder.exists():
+        raise FileExistsError(f"{folder} is in the way of unpacking {archive}: rename or remove it")
+    with _damage_told(archive), zipfile.ZipFile(archive) as opened:
+        entries = opened.infolist()
+    _check_entries(archive, entries)
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
     try:
-        with zipfile.ZipFile(archive) as opened:
-            entries = opened.infolist()
-            for entry in entries:
-                parts = PurePosixPath(entry.filename.replace("\\", "/"))
-                if parts.is_absolute() or ".." in parts.parts:
-                    raise ValueError(
-                        f"{archive} has an entry outside its folder ({entry.filename}): do not trust it, fetch it again"
-                    )
-            partial = folder.with_name(f"{folder.name}.partial")
+        partial.mkdir()
+        with _damage_told(archive), zipfile.ZipFile(archive) as opened:
             for entry in tqdm(entries, desc=f"unpack {archive.name}", unit="file"):
+                if not entry.is_dir() and (partial / entry.filename).exists():
+                    raise ValueError(
+                        f"{archive} holds {shorten(entry.filename)!r} twice: do not trust it, fetch it again"
+                    )
                 opened.extract(entry, partial)
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{archive} is damaged ({error}): download it again") from None
-    partial.rename(folder)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+@contextmanager
+def _damage_told(archive: Path) -> Iterator[None]:
+    """Turn what zipfile and its decoders raise over an archive into the errors of `unpack`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (None, errno.EINVAL):  # a decoder's, or a place before the file's begin
+            raise ValueError(f"{archive} is damaged ({error}): download it again") from None
+        raise OSError(f"{archive} could not be unpacked: {explain(error)}") from None
+    except Exception as error:  # BadZipFile, zlib.error, LZMAError, NotImplementedError, struct.error, ...
+        if str(archive) in str(error):  # our own
+            raise
+        raise ValueError(f"{archive} is damaged ({error}): download it again") from None
+
+
+def _check_entries(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
+    """Refuse an archive by its table of contents, before anything is unpacked; raises as `unpack` does."""
+    for entry in entries:
+        parts, name = PurePosixPath(entry.filename.replace("\\", "/")), shorten(entry.filename)
+        if parts.is_absolute() or ".." in parts.parts:
+            raise ValueError(
+                f"{archive} has an entry outside its folder ({name}): do not trust it, fetch it again"
+            )
+        if stat.S_ISLNK(entry.external_attr >> 16):
+            raise ValueError(f"{archive} has a link in it ({name}): do not trust it, fetch it again")
+        if entry.flag_bits & 1:
+            raise ValueError(
+                f"{archive} is encrypted ({name}): unpack it with its password beside the archive"
+            )
+    claimed, packed = sum(entry.file_size for entry in entries), archive.stat().st_size
+    if claimed > max(MOST_UNPACKED * packed, 1e9):
+        raise ValueError(
+            f"{archive} would grow from {packed / 1e9:.3f} to {claimed / 1e9:.1f} GB: do not trust it, fetch it again"
+        )
+    free = shutil.disk_usage(archive.parent).free
+    if claimed > free:
+        raise OSError(
+            f"{archive} unpacks to {claimed / 1e9:.1f} GB, {archive.parent} has {free / 1e9:.1f} GB: make room"
+        )
 
 
 def fetch(address: str, folder: Path) -> Path:
@@ -446,38 +573,54 @@ def fetch(address: str, folder: Path) -> Path:
 
     Raises:
         ConnectionError: the network or the server does not answer; says what to do by hand.
-        ValueError: what came is not a whole zip archive.
+        ValueError: what came is not a whole zip archive; it is removed, so that the next try starts anew.
+        OSError: it cannot be written here.
     """
     folder.mkdir(parents=True, exist_ok=True)
     archive, partial = folder / "archive.zip", folder / "archive.zip.part"
     if not archive.exists():
-        have = partial.stat().st_size if partial.exists() else 0
-        request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                append = have and answer.status == 206
-                total = int(answer.headers.get("Content-Length") or 0) + (have if append else 0)
-                with (
-                    partial.open("ab" if append else "wb") as out,
-                    tqdm(
-                        total=total or None,
-                        initial=have if append else 0,
-                        unit="B",
-                        unit_scale=True,
-                        desc="download",
-                    ) as bar,
-                ):
-                    while chunk := answer.read(1 << 20):
-                        out.write(chunk)
-                        bar.update(len(chunk))
-        except (urllib.error.URLError, OSError) as error:
-            raise ConnectionError(f"cannot download {address} ({error}): {HOW_TO_GET['grocery']}") from None
-        if total and partial.stat().st_size != total:
-            raise ConnectionError(
-                f"the download of {address} stopped at {partial.stat().st_size} of {total} bytes: run again to go on"
-            )
+        _download(address, partial)
         if not zipfile.is_zipfile(partial):
             partial.unlink()
             raise ValueError(f"{address} did not give a zip archive: {HOW_TO_GET['grocery']}")
         partial.replace(archive)
-    return unpack(archive)
+    try:
+        return unpack(archive)
+    except ValueError as error:
+        archive.unlink()
+        raise ValueError(f"{error}; it is removed here, run again to download it") from None
+
+
+def _download(address: str, partial: Path) -> None:
+    """Write what an address gives to a file, after what the file holds already; raises as `fetch` does."""
+    have = partial.stat().st_size if partial.exists() else 0
+    request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            start = have if answer.status == 206 else 0
+            length = answer.headers.get("Content-Length") or ""
+            total = int(length) + start if re.fullmatch(WHOLE, length) else None
+            bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc="download")
+            with bar, partial.open("ab" if start else "wb") as out:
+                while chunk := answer.read(1 << 20):
+                    out.write(chunk)
+                    bar.update(len(chunk))
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416:  # the part is no part of what the server has now
+            partial.unlink(missing_ok=True)
+            raise ConnectionError(
+                f"{address} has changed since the last try: run again to start anew"
+            ) from None
+        reason = " ".join(str(error).split())
+        raise ConnectionError(f"cannot download {address} ({reason}): {HOW_TO_GET['grocery']}") from None
+    except (http.client.HTTPException, OSError) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise OSError(
+                f"the download to {partial} stopped: {explain(error)}; run again to go on"
+            ) from None
+        raise ConnectionError(f"cannot download {address} ({error}): {HOW_TO_GET['grocery']}") from None
+    if total and partial.stat().st_size != total:
+        raise ConnectionError(
+            f"the download of {address} stopped at {partial.stat().st_size} of {total} bytes: run again to go on"
+        )

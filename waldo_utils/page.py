@@ -4,7 +4,7 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from waldo_utils import pipeline
+from waldo_utils import kernels, pipeline
 from waldo_utils.artifacts import data_folder, write_atomically
 from waldo_utils.study import ROOT, Study
 
@@ -53,7 +53,7 @@ def serve_notebook(notebook: Path, port: int, browser: bool) -> None:
     """Serve a notebook as a page on this machine until interrupted."""
     from voila.app import Voila
 
-    os.environ["JUPYTER_PATH"] = os.pathsep.join([str(pipeline.kernel_folder()), str(TEMPLATES)])
+    os.environ["JUPYTER_PATH"] = os.pathsep.join([str(kernels.kernel_folder()), str(TEMPLATES)])
     print(
         f"the demo is at http://localhost:{port}/ (the first visit takes some seconds); Ctrl+C ends it",
         flush=True,

@@ -1,25 +1,20 @@
 """Run the notebooks in order, only those whose notebook, code, settings or inputs changed."""
 
 import ast
-import base64
 import hashlib
-import io
-import os
 import resource
 import sys
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
-from PIL import Image
-
+from waldo_utils import inputs, kernels, locks
+from waldo_utils.files import remove_partials, write_atomically
+from waldo_utils.report import write_report
 from waldo_utils.study import PROFILES, ROOT, Study
 
-REPORT_WIDTH = 600  # pixels of the report's pictures at most; they are in full beside it
-
-# glibc gives each large tensor back to the system and asks for it anew: kept instead, a training step on a CPU
-# is a tenth faster. Other C libraries take no notice.
-KEEP_MEMORY = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
+LIBRARIES = ("numpy", "pandas", "pillow", "torch", "torchvision")  # another version may give other figures
 
 
 @dataclass(frozen=True)
@@ -37,6 +32,7 @@ STAGES = (
     Stage("04_ablate_transforms", ("03_train_reranker",)),
     Stage("05_evaluate_products10k", ("03_train_reranker",)),
     Stage("06_categories_and_neighbors", ("03_train_reranker",)),
+    Stage("10_depth_fusion_baselines", ("03_train_reranker",)),
     Stage(
         "07_results",
         (
@@ -44,8 +40,10 @@ STAGES = (
             "04_ablate_transforms",
             "05_evaluate_products10k",
             "06_categories_and_neighbors",
+            "10_depth_fusion_baselines",
         ),
     ),
+    Stage("08_speed_and_scale", ("03_train_reranker",)),
     Stage("09_demo", ("03_train_reranker",)),
 )
 
@@ -149,11 +147,13 @@ def run(
         stages: the notebooks and what they need.
 
     Returns:
-        0, or 1 if a notebook failed: its executed copy is kept, and the next run starts with it.
+        0; 1 if a notebook failed: its executed copy is kept, and the next run starts with it; 130 or 143 if Ctrl+C
+        or SIGTERM stopped it: the kernel has ended, and the next run goes on there.
 
     Raises:
         ValueError: `only` or a parameter is unknown.
-        OSError: the results folder cannot be written.
+        OSError: the results or the data folder cannot be written.
+        locks.Held: another run of the same profile is going on.
     """
     folders = folders or Folders.of(study)
     if only and only not in [stage.stem for stage in stages]:
@@ -165,21 +165,49 @@ def run(
     for stage in chosen:
         check_parameters(folders.notebooks / f"{stage.stem}.ipynb", parameters)
     _check_writable(folders.results)
+    _check_writable(folders.data)
+    with locks.hold(folders.data / ".lock") as lock:
+        try:
+            with kernels.stoppable():
+                for left in (*remove_partials(folders.data), *remove_partials(folders.results)):
+                    print(f"removed {left}, which a killed run left half-written")
+                if force:
+                    for checkpoint in folders.data.rglob("*.pt"):
+                        checkpoint.unlink()
+                return _run(stages, chosen, study, force or bool(only), parameters, folders, lock)
+        except kernels.Stopped as stopped:
+            to_do = [stage.stem for stage in chosen if not _stamp(stage, folders).exists()]
+            print(
+                f"stopped by {stopped}; the same command goes on with {to_do[0] if to_do else 'the report'}",
+                file=sys.stderr,
+            )
+            return 128 + stopped.number
 
-    if force:
-        for checkpoint in folders.data.rglob("*.pt"):
-            checkpoint.unlink()
+
+def _run(
+    stages: tuple[Stage, ...],
+    chosen: list[Stage],
+    study: Study,
+    always: bool,
+    parameters: dict,
+    folders: Folders,
+    lock: int,
+) -> int:
+    """Run the chosen stages, those that are up to date only if `always`, under a lock that is held."""
     start, ran = time.monotonic(), False
     for number, stage in enumerate(stages, start=1):
         if stage not in chosen:
             continue
         stamp = _fingerprint(stage, study, parameters, folders)
-        if not (force or only) and _is_current(stage, stamp, folders):
+        if not always and _is_current(stage, stamp, folders):
             continue
         print(f"[{number}/{len(stages)}] {stage.stem} ...", flush=True)
         begin = time.monotonic()
         _stamp(stage, folders).unlink(missing_ok=True)
-        fault = execute(folders.notebooks / f"{stage.stem}.ipynb", _executed(stage, folders), parameters)
+        notebook = folders.notebooks / f"{stage.stem}.ipynb"
+        fault = kernels.execute(
+            notebook, _executed(stage, folders), parameters, folders.data / "jupyter", lock
+        )
         minutes = (time.monotonic() - begin) / 60
         if fault:
             print(
@@ -220,94 +248,25 @@ def status(
     return current
 
 
-def execute(notebook: Path, output: Path, parameters: dict) -> str:
-    """Run one notebook with papermill in this Python and return what went wrong, in one line; "" for nothing."""
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
-
-    output.parent.mkdir(parents=True, exist_ok=True)
-    os.environ["JUPYTER_PATH"] = str(kernel_folder())
-    for name in KEEP_MEMORY:
-        os.environ.setdefault(name, str(4 << 30))
-    try:
-        papermill.execute_notebook(
-            str(notebook),
-            str(output),
-            parameters,
-            kernel_name="waldo",
-            cwd=str(notebook.parent),
-            progress_bar=False,
-            log_output=False,
-            config=Config(KernelManager={"transport_encryption": "auto"}),
-            stderr_file=sys.stderr,
-            request_save_on_cell_execute=True,
-            store_widget_state=False,  # a widget needs a kernel: its state would be megabytes that show nothing
-        )
-    except PapermillExecutionError as error:
-        first = error.source.strip().splitlines()[0] if error.source.strip() else ""
-        return f"{notebook.name}, cell {error.cell_index + 1} ({first}): {error.ename}: {error.evalue}"
-    except DeadKernelError:
-        return f"{notebook.name}: its kernel died, perhaps for lack of memory"
-    return ""
-
-
-def write_report(study: Study, notebooks: list[Path], path: Path) -> None:
-    """Write one HTML file with all executed notebooks, which opens without a network."""
-    import nbformat
-    from nbconvert import HTMLExporter
-
-    whole = nbformat.v4.new_notebook()
-    toc = "\n".join(f"{i}. [{p.stem}](#{p.stem})" for i, p in enumerate(notebooks, start=1))
-    whole.cells.append(
-        nbformat.v4.new_markdown_cell(f"# Where's Waldo? Profile `{study.name}`\n\n{study.summary}\n\n{toc}")
-    )
-    for notebook in notebooks:
-        whole.cells.append(nbformat.v4.new_markdown_cell(f'<a id="{notebook.stem}"></a>'))
-        for cell in nbformat.read(notebook, as_version=4).cells:
-            if cell.cell_type == "code":
-                cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-                for output in cell.outputs:
-                    _shrink_pictures(output.get("data", {}))
-            whole.cells.append(cell)
-    for i, cell in enumerate(whole.cells):
-        cell.id = f"cell-{i}"
-    exporter = HTMLExporter(
-        embed_images=True, mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url=""
-    )
-    body, _ = exporter.from_notebook_node(whole)
-    _write(path, body)
-
-
-def _shrink_pictures(data: dict) -> None:
-    """Replace a cell's PNG by a JPEG where that is smaller: the report is one file, the PNGs are beside it."""
-    if "image/png" not in data:
-        return
-    buffer = io.BytesIO()
-    with Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) as opened:
-        picture = opened.convert("RGB")
-    picture.thumbnail((REPORT_WIDTH, 10 * REPORT_WIDTH))
-    picture.save(buffer, "JPEG", quality=35)
-    jpeg = base64.b64encode(buffer.getvalue()).decode()
-    if len(jpeg) < len(data["image/png"]):
-        del data["image/png"]
-        data["image/jpeg"] = jpeg
-
-
 # ---------------------------------------------------------------- what is up to date
 
 
 def _fingerprint(stage: Stage, study: Study, parameters: dict, folders: Folders) -> str:
-    """Return a hash of all that a stage depends on; a needed stage counts by when it last ran."""
+    """Return a hash of all that a stage depends on; a needed stage counts by when it last ran.
+
+    That is: settings, parameters, the notebook, the code it imports, the versions of `LIBRARIES`, and for a notebook
+    that opens raw photos (imports `sources`) a digest of those.
+    """
     notebook = folders.notebooks / f"{stage.stem}.ipynb"
-    digest = hashlib.sha256(repr((study, sorted(parameters.items()))).encode())
-    for path in [notebook, *sources(notebook)]:
+    versions = [(name, version(name)) for name in LIBRARIES]
+    digest = hashlib.sha256(repr((study, sorted(parameters.items()), versions)).encode())
+    code = sources(notebook)
+    for path in [notebook, *code]:
         digest.update(path.name.encode() + path.read_bytes())
+    if ROOT / "waldo_utils" / "sources.py" in code:
+        digest.update(inputs.digest(study.data, folders.data).encode())
     for need in stage.needs:
-        stamp = next(
-            (_stamp(s, folders) for s in STAGES if s.stem == need), folders.data / "stamps" / f"{need}.txt"
-        )
+        stamp = folders.data / "stamps" / f"{need}.txt"
         digest.update(stamp.read_bytes() if stamp.exists() else b"missing")
     return digest.hexdigest()
 
@@ -330,39 +289,15 @@ def _executed(stage: Stage, folders: Folders) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text)
-    partial.replace(path)
+    write_atomically(path, lambda partial: partial.write_text(text))
 
 
 def _check_writable(folder: Path) -> None:
-    """Refuse a results folder that cannot be written, before anything runs."""
+    """Refuse a folder that cannot be written, before anything runs."""
     try:
         _write(folder / ".writable", "")
         (folder / ".writable").unlink()
     except OSError as error:
-        raise OSError(f"cannot write to {folder} ({error.strerror}): make it writable") from None
-
-
-def kernel_folder() -> Path:
-    """Return a folder with a kernel that runs this Python, whatever kernels the user has installed."""
-    import json
-
-    folder = Path(sys.prefix) / "share" / "waldo-jupyter"
-    spec = {
-        # a kernel that is told to stop would log the interrupt as an error; what a cell raises is not logged there
-        "argv": [
-            sys.executable,
-            "-m",
-            "ipykernel_launcher",
-            "-f",
-            "{connection_file}",
-            "--IPKernelApp.log_level=50",
-        ],
-        "display_name": "Waldo",
-        "language": "python",
-        "metadata": {"supported_encryption": "curve"},
-    }
-    _write(folder / "kernels" / "waldo" / "kernel.json", json.dumps(spec))
-    return folder
+        raise OSError(
+            f"cannot write to {folder} ({error.strerror}): make it writable, or make room"
+        ) from None

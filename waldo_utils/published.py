@@ -17,6 +17,7 @@ from waldo_utils import artifacts, images, manifests, metrics, results, retrieva
 from waldo_utils.features import extract_features
 from waldo_utils.models import ImageModel, RerankingTransformer
 from waldo_utils.reranking import rerank_scores
+from waldo_utils.study import ROOT
 
 SHORTLIST = 100
 RESIZE, CROP = 256, 224  # pixels
@@ -25,6 +26,7 @@ PARTS = {
     "remap_local.": "local_head.",
 }  # published -> ours; other names: the backbone's
 MATCHER_PARTS = {"matcher.seg_encoder.": "segment.", "matcher.classifier.": "score.", "matcher.": ""}
+LISTING = ROOT / "data" / "published" / "unreadable.csv"  # of photos that stop the test
 UNUSED = ("classifier.weight", "classifier.bias")
 
 
@@ -51,7 +53,7 @@ def load_checkpoint(path: Path) -> tuple[ImageModel, RerankingTransformer | None
         }
     starting_weights.check_shapes(expected, given, path, "a published checkpoint")
     for name in ("mean", "std"):
-        if not torch.allclose(given[name], expected[name], atol=1e-4):
+        if not torch.allclose(given[name].float(), expected[name], atol=1e-4):
             raise ValueError(
                 f"{path} normalizes photos by another {name} ({given[name].flatten().tolist()}): "
                 "it was not made by the published code"
@@ -78,7 +80,9 @@ def _state(path: Path) -> dict[str, Tensor]:
     content = starting_weights.load_tensors(path)
     if isinstance(content, dict) and isinstance(content.get("state"), dict):
         content = content["state"]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
         raise ValueError(
             f"{path} holds no state dict, neither bare nor as `state`: choose a checkpoint of the published form"
         )
@@ -130,7 +134,7 @@ def evaluate(
     global_model = load_checkpoint(global_checkpoint)[0] if global_checkpoint else None
     manifest = manifests.sop_manifest(root)
     test = manifest[manifest.split == "test"].reset_index(drop=True)
-    manifests.check_manifest(test, root, read=True)
+    manifests.check_manifest(test, root, read=True, listing=LISTING)
     photos, labels = images.PhotoFiles(test, root), test.label.to_numpy()
     transform = images.TestTransform(RESIZE, CROP)
 

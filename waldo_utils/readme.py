@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from waldo_utils import results
-from waldo_utils.artifacts import load_table
+from waldo_utils.artifacts import load_table, write_atomically
 from waldo_utils.study import PROFILES
 
 SHOWN = ("mini", "grocery", "paper")
@@ -94,7 +94,7 @@ def update(path: Path, check: bool = False) -> int:
             file=sys.stderr,
         )
         return int(updated != text)
-    path.write_text(updated)
+    write_atomically(path, lambda partial: partial.write_text(updated))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What a training batch holds: identity batches for the global model, triplets for the reranker."""
+"""What a training batch holds: identity batches for the global model; triplets or groups of look-alikes for the reranker."""
 
 from collections.abc import Iterator
 
@@ -78,29 +78,97 @@ def hard_negatives(neighbors: np.ndarray, labels: np.ndarray, count: int) -> lis
 
 
 def triplets(
-    labels: np.ndarray,
-    negatives: list[np.ndarray],
-    count: int | None,
-    rng: np.random.Generator,
-    per_anchor: int = 1,
-    easy: float = 0.0,
+    labels: np.ndarray, negatives: list[np.ndarray], count: int | None, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw one epoch of triplets: an anchor, another photo of its product, a hard negative (or several).
+    """Draw one epoch of triplets: an anchor, another photo of its product, a hard negative.
 
     Args:
         labels: (N,) product of each photo.
         negatives: for each photo the rows its negative is drawn from (see `hard_negatives`).
         count: number of triplets; None: every photo that has a positive and a negative is an anchor once.
         rng: decides the draws.
-        per_anchor: negatives of each anchor.
-        easy: chance that a negative comes from all other products instead.
 
     Returns:
-        (T, 2 + per_anchor) rows of `labels`: anchor, positive, negatives.
+        (T, 3) rows of `labels`: anchor, positive, negative.
 
     Raises:
         ValueError: no photo has both a positive and a negative.
     """
+    photos_of, usable = _anchors(labels, negatives)
+    if count is None or count <= len(usable):
+        anchors = rng.permutation(usable)[:count]
+    else:
+        anchors = rng.choice(usable, count)
+    drawn = np.empty((len(anchors), 3), dtype=np.int64)
+    for row, anchor in enumerate(anchors):
+        same = photos_of[labels[anchor]]
+        drawn[row] = anchor, rng.choice(same[same != anchor]), rng.choice(negatives[anchor])
+    return drawn
+
+
+def look_alikes(
+    labels: np.ndarray, negatives: list[np.ndarray], products: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw one epoch of groups of look-alike products, two photos of each; as many photos as there are, or just fewer.
+
+    A group grows around an anchor, each photo being one at most once: its product, and products of its hard negatives;
+    where these are too few, any others.
+
+    Args:
+        labels: (N,) product of each photo.
+        negatives: for each photo the rows its look-alikes are drawn from (see `hard_negatives`).
+        products: of a group, at least two.
+        rng: decides the draws.
+
+    Returns:
+        (G, products, 2) rows of `labels`.
+
+    Raises:
+        ValueError: too few products have two photos, or no photo has both another photo of its product and a hard negative.
+    """
+    photos_of, usable = _anchors(labels, negatives)
+    paired = np.array([label for label, photos in photos_of.items() if len(photos) > 1])
+    if not 2 <= products <= len(paired):
+        raise ValueError(
+            f"a group of {products} products: choose from 2 to the {len(paired)} that have two photos"
+        )
+    groups = []
+    for anchor in rng.permutation(usable)[: max(len(labels) // (2 * products), 1)]:
+        near = np.intersect1d(labels[negatives[anchor]], paired)
+        chosen = [labels[anchor], *rng.permutation(near)[: products - 1]]
+        others = np.setdiff1d(paired, chosen)
+        chosen += rng.permutation(others)[: products - len(chosen)].tolist()
+        pairs = [rng.permutation(photos_of[label])[:2] for label in chosen]
+        if anchor not in pairs[0]:
+            pairs[0][0] = anchor
+        groups.append(pairs)
+    return np.array(groups)
+
+
+def candidate_lists(groups: int, products: int, rng: np.random.Generator) -> np.ndarray:
+    """Make each photo of a batch of groups an anchor, with its product's other photo and one photo of each other product.
+
+    Args:
+        groups, products: of the batch; its photos are (groups, products, 2) in that order.
+        rng: decides which photo of another product.
+
+    Returns:
+        (groups * products * 2, products + 1) places in the batch: anchor, the right candidate, the wrong ones.
+    """
+    place = np.arange(groups * products * 2).reshape(groups, products, 2)
+    lists = []
+    for group in place:
+        for product, pair in enumerate(group):
+            others = np.delete(group, product, axis=0)  # (products - 1, 2)
+            for anchor, right in (pair, pair[::-1]):
+                lists.append(
+                    [anchor, right, *others[np.arange(products - 1), rng.integers(0, 2, products - 1)]]
+                )
+    return np.array(lists)
+
+
+def _anchors(labels: np.ndarray, negatives: list[np.ndarray]) -> tuple[dict[int, np.ndarray], np.ndarray]:
+    """Return the photos of each product, and the photos that have both another one of theirs and a hard negative."""
     order = np.argsort(labels, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(labels[order]) != 0])
     photos_of = {labels[group[0]]: group for group in np.split(order, starts[1:])}
@@ -111,15 +179,4 @@ def triplets(
         raise ValueError(
             "no photo has both another photo of its product and a hard negative: use more neighbors"
         )
-    if count is None or count <= len(usable):
-        anchors = rng.permutation(usable)[:count]
-    else:
-        anchors = rng.choice(usable, count)
-    drawn = np.empty((len(anchors), 2 + per_anchor), dtype=np.int64)
-    for row, anchor in enumerate(anchors):
-        same = photos_of[labels[anchor]]
-        drawn[row, :2] = anchor, rng.choice(same[same != anchor])
-        drawn[row, 2:] = rng.choice(negatives[anchor], per_anchor)
-        for place in np.flatnonzero(rng.random(per_anchor) < easy):
-            drawn[row, 2 + place] = rng.choice(np.flatnonzero(labels != labels[anchor]))
-    return drawn
+    return photos_of, usable

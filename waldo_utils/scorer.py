@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from waldo_utils.devices import device
+from waldo_utils.devices import device, linear
 from waldo_utils.models import RerankingTransformer, sine_position_code
 
 QUERY, GALLERY = 2, 3  # the photo's side of the pair: rows of the reranker's segment embedding
@@ -81,8 +81,8 @@ class Scorer:
             rows = x[:, :1] if i == len(self.layers) - 1 else x  # only [CLS] is read at the end
             if i > 0:
                 weight, bias = layer.self_attn.in_proj_weight, layer.self_attn.in_proj_bias
-                q = _linear(rows, weight[: self.dim], bias[: self.dim])
-                k, v = _linear(x, weight[self.dim :], bias[self.dim :]).chunk(2, dim=2)
+                q = linear(rows, weight[: self.dim], bias[: self.dim])
+                k, v = linear(x, weight[self.dim :], bias[self.dim :]).chunk(2, dim=2)
             attended = self._attend(q[:, : rows.shape[1]], k, v)
             rows = layer.norm1(rows + _module(attended, layer.self_attn.out_proj))
             x = layer.norm2(rows + _module(_module(rows, layer.linear1, relu=True), layer.linear2))
@@ -92,7 +92,7 @@ class Scorer:
         """Return (b, n, 4 * D): tokens (b, n, D) and their queries, keys and values in the first layer."""
         tokens = tokens.to(self.precision)
         attention = self.layers[0].self_attn
-        return torch.cat([tokens, _linear(tokens, attention.in_proj_weight, attention.in_proj_bias)], dim=2)
+        return torch.cat([tokens, linear(tokens, attention.in_proj_weight, attention.in_proj_bias)], dim=2)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Return softmax(q k) v of every head: (B, n, D) from q (B, n, D), k and v (B, T, D)."""
@@ -118,15 +118,4 @@ def _softmax_product(logits: Tensor, v: Tensor) -> Tensor:
 
 
 def _module(x: Tensor, module: nn.Linear, relu: bool = False) -> Tensor:
-    return _linear(x, module.weight, module.bias, relu)
-
-
-def _linear(x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False) -> Tensor:
-    """Return x W' + b, perhaps through ReLU, by oneDNN on processors.
-
-    In float32, torch's own linear layers call MKL, which on AMD processors leaves AVX-512 unused: less than half the rate.
-    """
-    if x.device.type == "cpu" and torch.backends.mkldnn.is_available():
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "relu" if relu else "none", [], "")
-    x = F.linear(x, weight, bias)
-    return x.relu_() if relu else x
+    return linear(x, module.weight, module.bias, relu)

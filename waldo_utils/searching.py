@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,8 @@ from waldo_utils.devices import autocast, device
 from waldo_utils.features import extract_features
 from waldo_utils.images import TestTransform, open_cache, shrink
 from waldo_utils.models import ImageModel, RerankingTransformer
+from waldo_utils.reranking import PAIRS
+from waldo_utils.scorer import GALLERY, QUERY, Scorer
 from waldo_utils.study import Study
 
 DEPTH = 100  # neighbors that a search reranks, as published
@@ -34,6 +37,11 @@ class Models:
     weights: str  # which weights these are, in words
     trained: bool  # by the notebooks
     digest: str  # of the weights and the sizes
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The reranker, prepared once for all searches."""
+        return Scorer(self.reranker)
 
 
 @dataclass(frozen=True)
@@ -66,11 +74,6 @@ class Answer:
     def reranked(self) -> np.ndarray:
         """(K,) places in `rows` in the order of the scores; equal scores keep their order."""
         return np.argsort(-self.scores, kind="stable")
-
-    @property
-    def best(self) -> float:
-        """The highest score, which tells whether anything was found."""
-        return float(self.scores.max())
 
 
 # ---------------------------------------------------------------- models
@@ -239,11 +242,14 @@ def score(models: Models, query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     In float32: one search is fast enough so, and bfloat16 rounds close scores to ties.
 
     Raises:
-        ValueError: a score is not finite.
+        ValueError: features or scores are not finite.
     """
-    left = torch.from_numpy(np.array(query)).to(device()).float().expand(len(gallery), *query.shape)
-    right = torch.from_numpy(np.array(gallery)).to(device()).float()
-    scores = models.reranker(left, right).cpu().numpy()
+    own = models.scorer.encode(query[None], np.zeros(1, dtype=np.int64), QUERY)  # (1, h*w, 4 * D)
+    codes = models.scorer.encode(gallery, np.arange(len(gallery)), GALLERY)  # (K, h*w, 4 * D)
+    parts = [
+        models.scorer.score(own.expand(len(part), -1, -1), part) for part in codes.split(PAIRS[device().type])
+    ]
+    scores = torch.cat(parts).cpu().numpy()
     if not np.isfinite(scores).all():
         raise ValueError("some scores are not finite: the weights or the index are broken, make them again")
     return scores
@@ -343,12 +349,29 @@ def benchmark(
             for photo, box in zip(photos, boxes, strict=True)
         ]
     )
-    steps["total"] = steps.sum(axis=1)
+    return step_table(steps)
+
+
+def step_table(seconds: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of `benchmark` from what each step (column) of each run (row) took, in seconds."""
+    seconds = seconds.assign(total=seconds.sum(axis=1))
     return pd.DataFrame(
         {
-            "step": steps.columns,
-            "p50 ms": 1000 * steps.quantile(0.5).to_numpy(),
-            "p95 ms": 1000 * steps.quantile(0.95).to_numpy(),
-            "share": (steps.mean() / steps["total"].mean()).to_numpy(),
+            "step": seconds.columns,
+            "p50 ms": 1000 * seconds.quantile(0.5).to_numpy(),
+            "p95 ms": 1000 * seconds.quantile(0.95).to_numpy(),
+            "share": (seconds.mean() / seconds["total"].mean()).to_numpy(),
         }
     )
+
+
+def benchmark_depths(
+    models: Models, gallery: Gallery, photos: Sequence[Image.Image], depths: Sequence[int]
+) -> pd.DataFrame:
+    """Return the tables of `benchmark` for several depths in one, with a first column `depth`; equal ones count once."""
+    tables = [
+        benchmark(models, gallery, photos, depth).assign(depth=min(depth, len(gallery)))
+        for depth in dict.fromkeys(depths)
+    ]
+    whole = pd.concat(tables, ignore_index=True)
+    return whole[["depth", *whole.columns.drop("depth")]]

@@ -13,7 +13,7 @@ def open_source(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
 
     Args:
         settings: the data stage; `source` is "rendered", "grocery", "sop" or "sop_form".
-        folder: where rendered photos are kept.
+        folder: where rendered photos are kept, and `unreadable.csv`, the list of photos that break a rule.
 
     Returns:
         The checked manifest, validation products held out, and the folder that its paths are relative to.
@@ -35,6 +35,7 @@ def open_source(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
             drawn.photos,
             drawn.size,
             drawn.difficulty,
+            drawn.test_fraction,
         )
         manifest = manifests.hold_out(manifests.sop_manifest(root), settings.hold_out, seed=0)
     elif settings.source == "grocery":
@@ -50,7 +51,7 @@ def open_source(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
         raise ValueError(
             f"unknown data source {settings.source!r}: choose rendered, grocery, sop or sop_form"
         )
-    return manifests.check_manifest(manifest, root), root
+    return manifests.check_manifest(manifest, root, listing=folder / "unreadable.csv"), root
 
 
 def open_transfer(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
@@ -79,4 +80,6 @@ def open_transfer(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path
         root = manifests.find_data("products10k")
     else:
         raise ValueError(f"unknown transfer set {settings.transfer!r}: choose rendered or products10k")
-    return manifests.check_manifest(manifests.products10k_manifest(root), root, disjoint=False), root
+    manifest = manifests.products10k_manifest(root)
+    listing = folder / "transfer_unreadable.csv"
+    return manifests.check_manifest(manifest, root, disjoint=False, listing=listing), root

@@ -1,6 +1,5 @@
 """The weights that a training starts from: ImageNet's, the study's own from rendered products, or none."""
 
-import pickle
 from pathlib import Path
 
 import torch
@@ -70,7 +69,9 @@ def load_tensors(path: Path) -> object:
         raise FileNotFoundError(f"there is no file {path}: correct the path")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except (
+        Exception
+    ) as error:  # the reader meets broken files with whatever comes: IndexError, struct.error, ...
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} is not a whole file of torch weights ({first}): fetch it again") from None
 
@@ -98,14 +99,13 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
         FileNotFoundError: there is no such file.
         ValueError: the file is not readable, or is of another architecture; the message names the keys.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if not path.exists():
+    if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: make it with `python -m waldo_utils pretrain`")
     try:
         weights = load_file(path)
-    except SafetensorError as error:
+    except Exception as error:  # SafetensorError, or whatever the reader meets
         raise ValueError(
             f"{path} is not a whole safetensors file ({error}): fetch or make it again"
         ) from None
@@ -131,17 +131,30 @@ def check_shapes(expected: dict, given: dict, source: object, what: str) -> None
         what: the expected ones belong to.
 
     Raises:
-        ValueError: names up to five missing, unexpected and misshapen tensors.
+        ValueError: names up to five missing, unexpected and misshapen tensors, and such as are not finite.
     """
-    own = {k: tuple(v.shape) for k, v in expected.items()}
-    given = {k: tuple(v.shape) for k, v in given.items()}
+    both = expected.keys() & given.keys()
     faults = {
-        "missing": sorted(own.keys() - given.keys()),
-        "unexpected": sorted(given.keys() - own.keys()),
-        "of another shape": sorted(k for k in own.keys() & given.keys() if own[k] != given[k]),
+        "missing": expected.keys() - given.keys(),
+        "unexpected": given.keys() - expected.keys(),
+        "of another shape": {k for k in both if expected[k].shape != given[k].shape},
+        "of another kind": {k for k in both if _kind(expected[k]) != _kind(given[k])},
     }
     if any(faults.values()):
-        text = "; ".join(
-            f"{len(keys)} {kind} ({', '.join(keys[:5])})" for kind, keys in faults.items() if keys
+        raise ValueError(
+            f"{source} does not fit {what}: {_told(faults)}. Choose weights of this architecture"
         )
-        raise ValueError(f"{source} does not fit {what}: {text}. Choose weights of this architecture")
+    faults = {"not finite": {k for k in both if not torch.isfinite(given[k]).all()}}
+    if any(faults.values()):
+        raise ValueError(f"{source} is no use as {what}: {_told(faults)}. Fetch or make it again")
+
+
+def _kind(value: torch.Tensor) -> tuple[bool, torch.layout]:
+    """Return what `load_state_dict` cannot convert, or converts in silence; precisions are converted well."""
+    return value.is_floating_point(), value.layout
+
+
+def _told(faults: dict[str, set[str]]) -> str:
+    return "; ".join(
+        f"{len(keys)} {kind} ({', '.join(sorted(keys)[:5])})" for kind, keys in faults.items() if keys
+    )

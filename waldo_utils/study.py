@@ -20,6 +20,7 @@ class RenderedSet:
     photos: int = 5  # per product, as in Stanford Online Products
     size: int = 160  # longer side
     difficulty: float = 0.5  # 0: plain photos of the front; 1: clutter, odd angles, hard light
+    test_fraction: float = 0.5  # share of the families that is test; has no meaning for a transfer set
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class GlobalStage:
     flip: float = 0.5  # chance that a train photo is mirrored
     epochs: int = 100
     batch: int = 800  # photos
+    micro_batch: int | None = None  # photos whose activations are held at once; None: the whole batch's
     photos_per_product: int = 2
     optimizer: str = "sgd"  # Nesterov momentum 0.9
     learning_rate: float = 0.001
@@ -70,10 +72,9 @@ class RerankerStage:
     triplets: int = 100  # per batch: an anchor, another photo of its product, a hard negative
     triplets_per_epoch: int | None = None  # None: every train photo is an anchor once
     negatives: int = 100  # hard negatives come from the first so many neighbors in train
-    negatives_per_anchor: int = (
-        1  # 1: triplets and the pair loss; more: a loss over each anchor's list (`list_loss`)
-    )
-    easy: float = 0.0  # share of the negatives that come from all products instead
+    group: int | None = None  # None: triplets and the pair loss; else each batch holds groups of so many
+    # look-alike products, two photos each, and every photo is an anchor with a list of its group's (`list_loss`)
+    groups: int = 12  # per batch
     crop_scale: tuple[float, float] | None = None  # of the train photos; None: as the global stage's
     learning_rate: float = 1e-4
     weight_decay: float = 4e-4
@@ -118,7 +119,7 @@ _SMALL_GLOBAL = GlobalStage(
     epochs=2,
     batch=128,
     optimizer="adamw",
-    learning_rate=1e-4,
+    learning_rate=3e-4,
     drops=(),
 )
 _SMALL_RERANKER = RerankerStage(
@@ -126,15 +127,13 @@ _SMALL_RERANKER = RerankerStage(
     feedforward=256,
     start="rendered",
     epochs=1,
-    triplets=40,
     negatives=30,
-    negatives_per_anchor=3,
-    easy=0.2,
+    group=4,
     crop_scale=(0.5, 1.0),
-    learning_rate=3e-5,
+    learning_rate=1e-4,
     drops=(),
     finetune_epochs=3,
-    finetune_learning_rate=1e-4,
+    finetune_learning_rate=3e-4,
 )
 _TRANSFER = RenderedSet(seed=2, families=8, size=144, difficulty=0.3)
 
@@ -148,8 +147,9 @@ PROFILES: dict[str, Study] = {
                 source="rendered",
                 transfer="rendered",
                 cache_size=128,
-                rendered=RenderedSet(seed=1, families=20, size=144, difficulty=0.3),
+                rendered=RenderedSet(seed=1, families=40, size=144, difficulty=0.3, test_fraction=0.25),
                 rendered_transfer=_TRANSFER,
+                hold_out=0.1,
             ),
             global_=_SMALL_GLOBAL,
             reranker=_SMALL_RERANKER,
@@ -167,7 +167,7 @@ PROFILES: dict[str, Study] = {
                 rendered_transfer=RenderedSet(seed=4, families=2, family_size=2, size=80),
             ),
             global_=replace(_SMALL_GLOBAL, resize=64, size=56, epochs=1, batch=32),
-            reranker=replace(_SMALL_RERANKER, triplets=16, negatives=10, finetune_epochs=1),
+            reranker=replace(_SMALL_RERANKER, groups=2, negatives=10, finetune_epochs=1),
             evaluation=EvaluationStage(depth=20, resamples=200, ablation_products=6),
         ),
         Study(

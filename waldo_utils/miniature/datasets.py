@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 
 from tqdm import tqdm
 
+from waldo_utils.files import write_atomically
 from waldo_utils.miniature.categories import SOP_CATEGORIES, TRANSFER_CATEGORIES
 from waldo_utils.miniature.draws import Draws
 
@@ -200,6 +203,7 @@ def _render(
 ) -> Path:
     """Render all jobs into `root`, then write the list files; do nothing if that has been done."""
     record = root / SETTINGS
+    photos = [name for job in jobs for names in job.photos for name in names]
     if record.exists():
         written = json.loads(record.read_text())
         version = written.pop("renderer", 1)
@@ -212,15 +216,14 @@ def _render(
                 f"{root} was rendered by version {version} of the renderer: rendering it anew by {RENDERER}"
             )
             _clear(root, jobs, files)
-        elif all((root / name).exists() for name in files):
+        elif all((root / name).exists() for name in (*files, *photos)):
             return root
     elif any((root / name).exists() for name in files):
         raise FileExistsError(f"{root} holds a data set that was not rendered here: choose another folder")
-    for folder in {(root / name).parent for job in jobs for names in job.photos for name in names}:
+    for folder in {(root / name).parent for name in photos}:
         folder.mkdir(parents=True, exist_ok=True)
     _write(record, json.dumps(settings | {"renderer": RENDERER}, indent=2).encode())
-    total = sum(len(names) for job in jobs for names in job.photos)
-    with tqdm(total=total, desc=title, unit="photo") as bar:
+    with tqdm(total=len(photos), desc=title, unit="photo") as bar:
         for count in _map(render_family, jobs, processes or os.cpu_count() or 1):
             bar.update(count)
     for name, text in files.items():
@@ -243,7 +246,9 @@ def _map(function: Callable[[Job], int], jobs: list[Job], processes: int):
     before = os.environ.get("OPENBLAS_NUM_THREADS")
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # inherited: the processes fill the cores already
     try:
-        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(
+            processes, mp_context=get_context("spawn"), initializer=_end_with_parent
+        ) as pool:
             try:
                 yield from pool.map(function, jobs)
             except BaseException:
@@ -262,7 +267,14 @@ def _map(function: Callable[[Job], int], jobs: list[Job], processes: int):
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name and rename it."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    write_atomically(path, lambda partial: partial.write_bytes(content))
+
+
+def _end_with_parent() -> None:
+    """Let this process end when the one that started it does: a killed one cannot tell its processes to."""
+
+    def watch() -> None:
+        wait([parent_process().sentinel])
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
