@@ -2,6 +2,7 @@
 # make test                                                 lint and test
 # make test-browser                                         test the demo in an installed Chromium
 # make torture [KILLS=50]                                  kill the smoke study again and again; its tables must not change
+# make memory                                              measure the peak memory of every stage
 # make lab                                                  open JupyterLab
 # make demo [PROFILE=mini]                                  open the demo as a page
 PROFILE ?= mini
@@ -10,7 +11,7 @@ SETUP := .stamps/setup
 export UV_PYTHON_DOWNLOADS := never
 export TQDM_MININTERVAL ?= 5
 
-.PHONY: help study test test-browser torture lab demo setup lint lock clean
+.PHONY: help study test test-browser torture memory lab demo setup lint lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -26,6 +27,9 @@ test-browser: $(SETUP)
 
 torture: $(SETUP)
 	@$(PYTHON) tests/torture.py --kills $(or $(KILLS),50)
+
+memory: $(SETUP)
+	@$(PYTHON) tests/memory.py
 
 lint: $(SETUP)
 	@$(PYTHON) -m ruff check .
