@@ -5,13 +5,15 @@
 # make memory                                              measure the peak memory of every stage
 # make lab                                                  open JupyterLab
 # make demo [PROFILE=mini]                                  open the demo as a page
+# make demo-pictures                                        take the pictures of the demo in an installed Chromium
+# make demo-latency                                         measure larger models and a larger gallery (some minutes)
 PROFILE ?= mini
 PYTHON := .venv/bin/python
 SETUP := .stamps/setup
 export UV_PYTHON_DOWNLOADS := never
 export TQDM_MININTERVAL ?= 5
 
-.PHONY: help study test test-browser torture memory lab demo setup lint lock clean
+.PHONY: help study test test-browser torture memory lab demo demo-pictures demo-latency setup lint lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -36,10 +38,16 @@ lint: $(SETUP)
 	@$(PYTHON) -m nbstripout --verify notebooks/*.ipynb
 
 lab: $(SETUP)
-	@$(PYTHON) -m jupyterlab notebooks
+	@$(PYTHON) -m jupyterlab notebooks --ServerApp.tornado_settings="{'websocket_max_message_size': 209715200}"
 
 demo: $(SETUP)
 	@$(PYTHON) -m waldo_utils demo --profile $(PROFILE)
+
+demo-pictures: $(SETUP)
+	@$(PYTHON) -m waldo_utils.demo_pictures
+
+demo-latency: $(SETUP)
+	@$(PYTHON) -m waldo_utils.latency
 
 setup: $(SETUP)
 

@@ -87,8 +87,3 @@ def test_category_bars_and_score_histograms_draw():
     assert len(figures.category_bars(pd.DataFrame(table | bounds)).axes[0].patches) == 2
     figure = figures.score_histograms({"CO": (np.array([0.5, 0.9]), np.array([0.1, 0.4]), 0.5)})
     assert [ax.get_title() for ax in figure.axes] == ["CO"]
-
-
-def test_heatmap_writes_per_cent():
-    table = pd.DataFrame({"shortlist": [0.5], "reranker": [0.25], "both": [0.2]}, index=["blur"])
-    assert {"50.0", "25.0", "20.0"} <= set(marks(figures.ablation_heatmap(table)))

@@ -137,11 +137,53 @@ def test_train_transform_repeats_for_a_generator_and_stays_in_range():
     assert first.shape == (3, 16, 16)
     assert 0 <= first.min() <= first.max() <= 1
     assert not torch.equal(first, transform(photo, torch.Generator().manual_seed(4)))
+    assert images.TestTransform(30, 30)(photo[:, :, :30]).equal(photo[:, :, :30] / 255)
 
 
-def test_full_crops_without_flip_are_the_plain_photo():
-    photo = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
-    crop = images.TrainTransform(32, scale=(1.0, 1.0), flip=0.0)
-    sizes = {crop._crop(32, 32, torch.Generator().manual_seed(seed))[2:] for seed in range(20)}
-    assert all(height * width >= 0.7 * 32 * 32 for height, width in sizes)
-    assert images.TestTransform(32, 32)(photo).equal(photo / 255)
+def test_a_fixed_crop_is_resized_as_torchvision_resizes_bytes(monkeypatch):
+    from torchvision.transforms.v2 import functional
+
+    photos = [torch.randint(0, 256, (3, 30 + i, 40), dtype=torch.uint8) for i in range(4)]
+    boxes = np.array([[0, 0, 30, 40], [3, 5, 9, 12], [1, 2, 20, 30], [0, 10, 33, 3]])
+    transform = images.TrainTransform(16, flip=0.0)
+    monkeypatch.setattr(transform, "crops", lambda shapes, generator: boxes)
+    batch = transform.batch(photos, torch.Generator())
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    for photo, box, result in zip(photos, boxes.tolist(), batch, strict=True):
+        expected = functional.resized_crop(photo, *box, [16, 16], antialias=True)
+        assert result.equal(expected)
+    transform.flip = 1.0
+    assert transform.batch(photos, torch.Generator()).equal(batch.flip(3))
+
+
+@pytest.mark.parametrize(
+    "shape, scale", [((30, 40), (0.08, 1.0)), ((144, 96), (0.5, 1.0)), ((20, 90), (0.9, 1.0))]
+)
+def test_crops_are_drawn_as_torchvision_draws_them(shape, scale):
+    from torchvision.transforms.v2 import RandomResizedCrop
+
+    count = 1500
+    torch.manual_seed(0)
+    stock = RandomResizedCrop(16, scale=scale)
+    theirs = [stock.make_params([torch.empty(1, *shape)]) for _ in range(count)]
+    theirs = np.array([[crop[side] for side in ("top", "left", "height", "width")] for crop in theirs])
+    ours = images.TrainTransform(16, scale=scale).crops(
+        np.tile(shape, (count, 1)), torch.Generator().manual_seed(0)
+    )
+    assert (ours[:, :2] >= 0).all()
+    assert (ours[:, :2] + ours[:, 2:] <= shape).all()
+    for column in range(4):
+        values = np.union1d(ours[:, column], theirs[:, column])
+        shares = [
+            np.searchsorted(np.sort(crops[:, column]), values, "right") / count for crops in (ours, theirs)
+        ]
+        assert (
+            np.abs(shares[0] - shares[1]).max() < 1.95 * (2 / count) ** 0.5
+        )  # Kolmogorov and Smirnov, p = 0.001
+
+
+def test_half_of_the_photos_are_mirrored():
+    photo = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    photo[:, :, 4:] = 255
+    batch = images.TrainTransform(8, scale=(1.0, 1.0)).batch([photo] * 400, torch.Generator().manual_seed(0))
+    assert 160 <= (batch[:, 0, 4, 0] > batch[:, 0, 4, 7]).sum() <= 240  # four standard deviations

@@ -89,17 +89,25 @@ def test_categories_have_intervals_and_transfer_names_its_gallery():
 
 
 def test_transforms_move_the_stage_that_saw_them_only():
-    grid = load_table(STUDY, "transforms").set_index(["transform", "stage"])
-    plain = grid.loc[("none", "both")]
-    for name in ("perspective", "grayscale", "contrast", "blur"):
-        assert grid.loc[(name, "reranker"), "CO R@1"] == plain["CO R@1"]
-    assert grid.loc[("normalization", "both"), "CO R@1"] < plain["CO R@1"]
+    grid = load_table(STUDY, "transforms")
+    assert len(grid) == 3 + 33 * 7
+    assert grid.method.unique().tolist() == results.REPORTED.method.tolist()
+    assert (grid["R@1 low"] <= grid["R@1"]).all() and (grid["R@1"] <= grid["R@1 high"]).all()
+    assert grid.products.eq(6).all()
+    reranked = grid[grid.stage == "reranker"]
+    plain = grid[grid.stage == "none"].set_index("method")
+    assert (reranked["R@100"].fillna(0) == plain["R@100"].fillna(0)[reranked.method].to_numpy()).all()
+    rows = grid.set_index(["transform", "severity", "stage", "method"])
+    assert rows.loc[("normalization", "one level", "shortlist", "CO"), "difference"] < 0
+    assert (plain.difference == 0).all()
 
 
 def test_each_training_transform_trained_differently():
     trainings = load_table(STUDY, "training_transforms")
     assert trainings.training.tolist() == ["flip and crop", "no flip", "no crop"]
     assert trainings.loss.nunique() == 3
+    assert trainings.difference[0] == 0
+    assert (trainings.low <= trainings.difference).all() and (trainings.difference <= trainings.high).all()
 
 
 def test_the_grid_begins_with_co_and_the_baselines_repeat_the_main_rows():
@@ -157,7 +165,9 @@ def test_every_notebook_left_tables_figures_and_its_executed_copy():
         "look_alikes",
         "global_misses",
         "before_after",
-        "transforms_heatmap",
+        "transforms_co",
+        "transforms_frozen",
+        "transforms_finetuned",
         "categories",
         "openset",
         "depth_grid",

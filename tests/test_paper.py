@@ -72,8 +72,8 @@ def test_the_rehearsal_gives_every_figure(rehearsal):
     assert main["R@100"].nunique() == 1
     assert main["R@1"].gt(4 / 119).all()  # chance; random weights see colors
     assert load_table(STUDY, "transfer").queries.tolist() == [32] * 6
-    grid = load_table(STUDY, "transforms").set_index(["transform", "stage"])
-    assert grid.loc[("blur", "reranker"), "CO R@1"] == grid.loc[("none", "both"), "CO R@1"]
+    grid = load_table(STUDY, "transforms")
+    assert grid.groupby("method", sort=False).size().tolist() == [34, 100, 100]
     categories = load_table(STUDY, "categories")
     assert set(results.REPORTED_CATEGORIES) < set(categories.category)
 

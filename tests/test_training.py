@@ -1,8 +1,12 @@
 """Training learns, keeps frozen what is frozen, resumes to the same result, and starts as a matcher."""
 
+import contextlib
+import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -59,23 +63,159 @@ def test_the_global_model_learns(photos, tmp_path):
     assert log.loss.iloc[-1] < 0.8 * log.loss.iloc[1]
 
 
-def test_a_resumed_training_ends_like_an_undisturbed_one(photos, tmp_path):
-    whole, _ = train(photos, tmp_path, epochs=2)
-    calls = []
+class Failing(Photos):
+    """Photos that interrupt the program at the n-th look at one."""
 
-    def stop_after_the_first_epoch():
-        calls.append(1)
-        if len(calls) == 3:
+    def __init__(self, photos, looks):
+        super().__init__(photos)
+        self.looks = looks
+
+    def __getitem__(self, i):
+        self.looks -= 1
+        if self.looks < 0:
             raise KeyboardInterrupt
-        return 0.5
+        return super().__getitem__(i)
 
-    (tmp_path / "second").mkdir()
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Let each look at the clock take a second, and save the state every three seconds."""
+    ticks = itertools.count()
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
+    monkeypatch.setattr(training, "SAVE_EVERY", 2.5)
+
+
+def assert_same(first, second):
+    """Compare two trainings, each (state dict, log), bit for bit."""
+    for key, value in first[0].items():
+        assert torch.equal(value, second[0][key]), key
+    pd.testing.assert_frame_equal(
+        first[1].drop(columns="seconds"), second[1].drop(columns="seconds"), check_exact=True
+    )
+
+
+def score(model):
+    """Return a validation score that the weights decide, without a network."""
+    return lambda: float(model.global_head.weight.detach().sum().sin().abs())
+
+
+@pytest.mark.parametrize("micro_batch, start, optimizer", [(None, "random", "adamw"), (4, "rendered", "sgd")])
+def test_a_killed_training_ends_like_an_undisturbed_one(
+    photos, tmp_path, clock, micro_batch, start, optimizer
+):
+    settings = replace(IMAGE, batch=4, micro_batch=micro_batch, start=start, optimizer=optimizer)
+
+    def run(photos, checkpoint, seed=0):
+        model = new_model(seed)
+        log = training.train_global(model, photos, LABELS, settings, 0, score(model), tmp_path / checkpoint)
+        return model.state_dict(), log
+
+    whole = run(photos, "whole.pt")
+    assert len(whole[1]) == 3
+    for looks in (25, 40):  # of 64, four a step: in the first epoch's seventh step, in the second's third
+        checkpoint = f"killed{looks}.pt"
+        with pytest.raises(KeyboardInterrupt):
+            run(Failing(photos, looks), checkpoint)
+        step = torch.load(tmp_path / checkpoint, weights_only=True)["step"]
+        assert step == {25: 6, 40: 0}[looks]
+        resumed = run(photos, checkpoint, seed=9)
+        assert_same(whole, resumed)
+    assert_same(whole, run(Failing(photos, 0), "whole.pt", seed=9))  # a finished one trains no more
+
+
+def test_the_seconds_of_an_epoch_add_up_over_its_parts(photos, tmp_path, clock):
+    settings = replace(IMAGE, batch=4, epochs=1)
+    for kept in (Failing(photos, 14), photos):
+        try:
+            log = training.train_global(
+                new_model(), kept, LABELS, settings, 0, lambda: 0.5, tmp_path / "state.pt"
+            )
+        except KeyboardInterrupt:
+            continue
+    assert log.seconds.tolist() == [0.0, 9.0]  # one per step and one at the end
+
+
+@pytest.mark.parametrize("finetune", [False, True])
+def test_a_killed_training_of_the_reranker_ends_like_an_undisturbed_one(photos, tmp_path, clock, finetune):
+    embedding, _ = features.extract_features(new_model(), photos, images.TestTransform(32, 32))
+    neighbors, _ = retrieval.nearest_neighbors(embedding, 8)
+    settings = replace(RERANKER, triplets=4, epochs=2, finetune_epochs=2)
+
+    def run(photos, checkpoint, seed=0):
+        model, reranker = new_model(seed), RerankingTransformer(layers=2, feedforward=32)
+        log = training.train_reranker(
+            model, reranker, photos, LABELS, neighbors, settings, IMAGE, 0,
+            lambda: float(reranker.score.weight.detach().sum().sin().abs()), tmp_path / checkpoint, finetune,
+        )  # fmt: skip
+        return model.state_dict() | reranker.state_dict(), log
+
+    whole = run(photos, "whole.pt")
+    for looks in (90, 250):  # of 320, 20 a step: in the first epoch's fifth step, in the second's fifth
+        with pytest.raises(KeyboardInterrupt):
+            run(Failing(photos, looks), f"{looks}.pt")
+        assert torch.load(tmp_path / f"{looks}.pt", weights_only=True)["step"] == 3
+        assert_same(whole, run(photos, f"{looks}.pt", seed=9))
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "other"])
+def test_a_broken_checkpoint_is_refused_by_name(photos, tmp_path, damage):
+    path = tmp_path / "state.pt"
+    train(photos, tmp_path, epochs=1)
+    whole = path.read_bytes()
+    path.write_bytes(
+        {"cut": whole[: len(whole) // 2], "empty": b"", "text": b"hello", "other": whole}[damage]
+    )
+    if damage == "other":
+        torch.save({"weights": {}}, path)
+    with pytest.raises(
+        ValueError, match=r"state\.pt is no whole checkpoint .*: delete it and run the training again"
+    ):
+        train(photos, tmp_path, epochs=1)
+
+
+@pytest.mark.parametrize("micro_batch", [3, 8])
+def test_gradient_caching_gives_the_gradients_of_the_whole_batch(micro_batch, monkeypatch):
+    monkeypatch.setattr(training, "autocast", contextlib.nullcontext)
+    torch.manual_seed(0)
+    batch = torch.rand(8, 3, 32, 32)
+    labels = torch.tensor([0, 0, 1, 1, 2, 2, 3, 4])
+    gradients, losses = [], []
+    for size in (None, micro_batch):
+        model = new_model().eval()
+        losses.append(training.global_gradients(model, batch, labels, replace(IMAGE, micro_batch=size)))
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    assert len(gradients[0]) > 40
+    for name, plain in gradients[0].items():
+        difference = (plain - gradients[1][name]).norm()
+        assert difference <= 1e-6 * plain.norm(), name
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-6, atol=0)
+
+
+def test_gradient_caching_refuses_a_batchnorm_that_trains(photos, tmp_path):
+    with pytest.raises(
+        ValueError, match="micro_batch 4 needs BatchNorm and dropout in eval mode, but backbone.bn1"
+    ):
+        training.train_global(
+            new_model(), photos, LABELS, replace(IMAGE, micro_batch=4), 0, lambda: 0.5, tmp_path / "state.pt"
+        )
+
+
+def test_any_number_of_threads_gives_the_same_photos(photos):
+    batches = [np.array([0, 5, 9]), np.array([3, 3]), np.array([8]), np.array([1, 2])]
+    crops = features.CropBatches(photos, batches, images.TrainTransform(16), seed=3)
+    alone = list(crops.loader(threads=0))
+    assert [len(batch) for batch in alone] == [3, 2, 1, 2]
+    assert alone[0].dtype == torch.uint8
+    for threads in (1, 3):
+        assert all(a.equal(b) for a, b in zip(alone, crops.loader(threads=threads), strict=True))
+    assert all(a.equal(b) for a, b in zip(alone[2:], crops.loader(start=2, threads=1), strict=True))
     with pytest.raises(KeyboardInterrupt):
-        train(photos, tmp_path / "second", epochs=2, validate=stop_after_the_first_epoch)
-    resumed, log = train(photos, tmp_path / "second", epochs=2, model=new_model(seed=9))
-    assert log.epoch.tolist() == [0, 1, 2]
-    for key, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[key]), key
+        list(
+            features.CropBatches(Failing(photos, 4), batches, images.TrainTransform(16), seed=3).loader(
+                threads=1
+            )
+        )
 
 
 def test_the_epoch_that_validation_likes_best_is_kept(photos, tmp_path):

@@ -1,10 +1,13 @@
 """Command line of the study: run the notebooks, test published weights, search your own photos, open the demo."""
 
 import argparse
+import io
 import sys
+import warnings
+from dataclasses import asdict
 from pathlib import Path
 
-from waldo_utils import locks, pipeline
+from waldo_utils import faults, locks, pipeline
 from waldo_utils.study import PROFILES, ROOT
 
 
@@ -65,15 +68,30 @@ def main(arguments: list[str] | None = None) -> int:
     search.add_argument("--index", type=Path, metavar="DIR", help="default: the index that was made last")
     search.add_argument("--output", type=Path, metavar="PNG", help="also write a picture of the matches")
     search.add_argument("--json", action="store_true", help="print JSON")
+    benchmark = commands.add_parser("benchmark", help="measure search and reranking on this machine")
+    benchmark.add_argument(
+        "--full", action="store_true", help="galleries up to a million photos (half an hour)"
+    )
+    benchmark.add_argument(
+        "--profile", default="mini", help="whose features galleries are drawn like (default: mini)"
+    )
+    benchmark.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="default: results/benchmarks with --full"
+    )
     demo = commands.add_parser("demo", help="open the demo as a page (needs the extra `demo`)")
     demo.add_argument("--profile", default="mini", help=f"one of {', '.join(PROFILES)} (default: mini)")
     demo.add_argument("--port", type=int, default=8866, help="of the page (default: 8866)")
     demo.add_argument("--no-browser", action="store_true", help="only serve the page")
     options = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of photos in letters the terminal lacks
     try:
-        return _COMMANDS[options.command](options)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="PIL")  # remarks on a photo's EXIF that name no photo
+            return _COMMANDS[options.command](options)
     except (ValueError, OSError, ModuleNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        text = faults.explain(error) if isinstance(error, OSError) else faults.printable(str(error))
+        print(f"error: {text}", file=sys.stderr)
         return 2
     except locks.Held as error:
         print(f"error: {error}", file=sys.stderr)
@@ -142,7 +160,7 @@ def _index(options: argparse.Namespace) -> int:
         f"{len(summary.unreadable)} left out"
     )
     for entry in summary.unreadable[:20]:
-        print(f"left out: {entry.fault}")
+        print(f"left out: {faults.printable(entry.fault)}")
     if len(summary.unreadable) > 20:
         print(f"... and {len(summary.unreadable) - 20} more, listed in {output / 'index.json'}")
     print(f"index: {output}")
@@ -157,7 +175,7 @@ def _search(options: argparse.Namespace) -> int:
     if options.top < 1:
         raise ValueError(f"--top {options.top} shows nothing: choose 1 or more")
     folder = options.index or index.newest()
-    box = searching.parse_box(options.crop) if options.crop else None
+    box = None if options.crop is None else searching.parse_box(options.crop)
     photo = images.read_photo(options.photo)
     models = searching.open_models(pipeline.find_profile(index.profile_of(folder)))
     opened = index.open_index(folder, models)
@@ -186,6 +204,27 @@ def _search(options: argparse.Namespace) -> int:
     return 0
 
 
+def _benchmark(options: argparse.Namespace) -> int:
+    import torch
+
+    from waldo_utils import artifacts, benchmark
+
+    study = pipeline.find_profile(options.profile)
+    plan = benchmark.PLANS["full" if options.full else "default"]
+    manifest = artifacts.load_frame(study, "data/manifest")
+    embedding = artifacts.load_array(study, f"global/seed{study.seeds[0]}/test_features")
+    facts = benchmark.machine() | {"plan": asdict(plan), "profile": study.name}
+    tables = benchmark.measure(plan, embedding, manifest.label[manifest.split == "test"].to_numpy())
+    print(f"{facts['processor']}, {torch.get_num_threads()} threads, load {facts['load']:.1f} at the start")
+    for name, table in tables.items():
+        print(f"\n{name}\n{table.to_string(index=False, float_format='{:.3g}'.format, na_rep='not run')}")
+    output = options.output or (benchmark.FOLDER if options.full else None)
+    if output:
+        benchmark.save(tables, output, facts)
+        print(f"\nwritten to {output}")
+    return 0
+
+
 def _demo(options: argparse.Namespace) -> int:
     from waldo_utils import page
 
@@ -201,6 +240,7 @@ _COMMANDS = {
     "readme": _readme,
     "index": _index,
     "search": _search,
+    "benchmark": _benchmark,
     "demo": _demo,
 }
 

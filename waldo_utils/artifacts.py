@@ -35,7 +35,18 @@ INPUTS = {
         "reranker/seed*/*_model.json",
     ),
 }
-TRAINING_CODE = ("features.py", "images.py", "losses.py", "models.py", "samplers.py", "training.py")
+TRAINING_CODE = (
+    "devices.py",
+    "features.py",
+    "images.py",
+    "losses.py",
+    "models.py",
+    "samplers.py",
+    "starting_weights.py",
+    "training.py",
+    "weights/image_model.safetensors",
+    "weights/reranker.safetensors",
+)  # files of the package that decide what a training ends with
 
 
 def data_folder(study: Study) -> Path:
@@ -123,14 +134,19 @@ def save_weights(study: Study, name: str, weights: dict) -> dict:
 def checkpoint_path(study: Study, name: str) -> Path:
     """Return where a training keeps the state it resumes from.
 
-    The file's name holds a hash of the settings, the inputs and the code that trains, so that a training with others
-    starts anew.
+    The file's name holds a hash of the settings, the inputs, the code that trains and the starting weights, so that a
+    training with others starts anew.
     """
     facts = [_settings(study, name), _inputs(study, name)]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for module in TRAINING_CODE:
         digest.update((Path(__file__).parent / module).read_bytes())
     return data_folder(study) / f"{name}_{digest.hexdigest()[:12]}.pt"
+
+
+def partial_path(study: Study, name: str) -> Path:
+    """Return the folder of an extraction or scoring that is under way, named as `checkpoint_path` names its files."""
+    return checkpoint_path(study, name).with_suffix(".partial")
 
 
 def load_weights(study: Study, name: str) -> dict:

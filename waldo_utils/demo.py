@@ -7,6 +7,7 @@ tested without a browser.
 import base64
 import html
 import io
+import re
 from collections.abc import Sequence
 
 import ipywidgets as widgets
@@ -75,12 +76,45 @@ def open_demo(study: Study) -> "Demo":
     return Demo(models, gallery, threshold, examples(gallery))
 
 
-class PhotoBox(BBoxWidget):
-    """The box on the photo, with a text for those who cannot see the photo."""
+# The widget keeps Tab to itself, to step through its boxes. With one box Tab shall leave the photo, and the box is
+# selected for the keys that move it as soon as the photo has the focus.
+KEYBOARD = """
+export default {
+  render({ model, el }) {
+    el.addEventListener("keydown", (event) => { if (event.key === "Tab") event.stopPropagation(); }, true);
+    el.addEventListener("focusin", () => {
+      if (model.get("selected_index") < 0 && model.get("bboxes").length === 1) {
+        model.set("selected_index", 0);
+        model.save_changes();
+      }
+    });
+    return WIDGET.render({ model, el });
+  },
+};
+"""
 
-    _esm = BBoxWidget._esm.replace(
+
+def adapted(module: str) -> str:
+    """Return the box widget's JavaScript with a text for those who cannot see the photo, and a Tab that leaves it.
+
+    Raises:
+        ValueError: the module is not as expected.
+    """
+    export = re.search(r"export \{\s*(\w+) as default\s*\};?\s*$", module)
+    if export is None or "annotate me" not in module:
+        raise ValueError(
+            "this jupyter-bbox-widget is of another form: install the version in requirements.lock"
+        )
+    body = module[: export.start()].replace(
         "annotate me", "The photo to search. The four numbers below set the box on it."
     )
+    return body + KEYBOARD.replace("WIDGET", export.group(1))
+
+
+class PhotoBox(BBoxWidget):
+    """The box on the photo."""
+
+    _esm = adapted(BBoxWidget._esm)
 
 
 class Demo:

@@ -20,8 +20,8 @@ def autocast() -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=bool(capabilities.get("avx512_bf16")))
 
 
-def loader_workers() -> int:
-    """Return how many processes prepare photos: none on small machines, where the network needs the cores."""
+def loader_threads() -> int:
+    """Return how many threads prepare photos: none on small machines, where the network needs the cores."""
     cores = os.cpu_count() or 1
     return 0 if cores <= 4 else min(8, cores - 2)
 

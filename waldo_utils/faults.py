@@ -1,12 +1,11 @@
 """Faults told in one message: of many files the first by name, the rest counted, all of them in a list on disk."""
 
+import csv
 import errno
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from waldo_utils.artifacts import write_atomically
+from waldo_utils.files import write_atomically
 
 SHOWN = 5  # files of each kind that a message names
 LONGEST = 120  # characters of a name in a message
@@ -60,11 +59,14 @@ def refuse(faults: list[Fault], listing: Path | None = None) -> None:
         parts.append(f"{len(names)} photos {kind}: {', '.join(names[:SHOWN])}{more}; {remedy}")
     message = ". ".join(parts)
     if listing:
-        table = pd.DataFrame(
-            [(f.path, f.kind, f.reason) for f in faults], columns=["path", "fault", "reason"]
-        )
+        def write(partial: Path) -> None:
+            with partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as out:
+                rows = csv.writer(out)
+                rows.writerow(["path", "fault", "reason"])
+                rows.writerows((fault.path, fault.kind, fault.reason) for fault in faults)
+
         try:
-            write_atomically(listing, lambda partial: table.to_csv(partial, index=False))
+            write_atomically(listing, write)
             message += f". All {len(faults)} are listed in {listing}"
         except OSError as error:
             message += f". The list could not be written: {explain(error)}"

@@ -1,21 +1,26 @@
 """Photos to features: one pass of the image model over a list of photos."""
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from waldo_utils.devices import autocast, device, loader_workers
+from waldo_utils.devices import autocast, device, loader_threads
+from waldo_utils.images import TrainTransform
 from waldo_utils.models import ImageModel
+from waldo_utils.resumable import ResumableArrays, fingerprint
 
 
-class PhotoBatches(Dataset):
+class PhotoBatches:
     """Batches of transformed photos, each (B, 3, size, size) in [0, 1].
 
-    Item i depends on (`seed`, i) alone, so that any number of loader processes gives the same photos.
+    Item i depends on (`seed`, i) alone, so that any number of threads gives the same photos, and so does a loader
+    that starts at a later batch.
 
     Args:
         photos: photo i as a (3, h, w) uint8 tensor, for example an `images.PhotoCache`.
@@ -40,12 +45,58 @@ class PhotoBatches(Dataset):
         return len(self.batches)
 
     def __getitem__(self, i: int) -> Tensor:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + i)
-        return torch.stack([self.transform(self.photos[int(row)], generator) for row in self.batches[i]])
+        generator = self._generator(i)
+        return torch.stack([self.transform(photo, generator) for photo in self._photos(i)])
 
-    def loader(self) -> DataLoader:
-        """Return a loader of the batches in order."""
-        return DataLoader(self, batch_size=None, num_workers=loader_workers())
+    def _photos(self, i: int) -> list[Tensor]:
+        return [self.photos[int(row)] for row in self.batches[i]]
+
+    def _generator(self, i: int) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + i)
+
+    def loader(self, start: int = 0, threads: int | None = None) -> Iterator[Tensor]:
+        """Yield the batches in order, on the device that models run on, channels last.
+
+        Args:
+            start: the first of them.
+            threads: that prepare batches while the network works; 0: each when it is asked for;
+                None: as suits the machine.
+        """
+        threads = loader_threads() if threads is None else threads
+        pinned = device().type == "cuda"  # page-locked memory is copied while the GPU computes
+
+        def prepare(i: int) -> Tensor:
+            return self[i].pin_memory() if pinned else self[i]
+
+        def prepared() -> Iterator[Tensor]:
+            if not threads:
+                yield from map(prepare, range(start, len(self)))
+                return
+            waiting: deque = deque()
+            with ThreadPoolExecutor(threads) as pool:
+                try:
+                    for i in range(start, len(self)):
+                        waiting.append(pool.submit(prepare, i))
+                        if len(waiting) > threads:
+                            yield waiting.popleft().result()
+                    while waiting:
+                        yield waiting.popleft().result()
+                finally:
+                    for batch in waiting:
+                        batch.cancel()
+
+        for batch in prepared():
+            yield batch.to(device=device(), memory_format=torch.channels_last, non_blocking=pinned)
+
+
+class CropBatches(PhotoBatches):
+    """Batches of random crops for training, each (B, 3, size, size) uint8; see `PhotoBatches`."""
+
+    def __init__(self, photos: Sequence[Tensor], batches: list[np.ndarray], crop: TrainTransform, seed: int):
+        super().__init__(photos, batches, crop, seed)
+
+    def __getitem__(self, i: int) -> Tensor:
+        return self.transform.batch(self._photos(i), self._generator(i))
 
 
 @torch.no_grad()
@@ -54,6 +105,7 @@ def extract_features(
     photos: Sequence[Tensor],
     transform: Callable[[Tensor, torch.Generator], Tensor],
     batch: int = 64,
+    partial: Path | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute the global and local features of photos.
 
@@ -62,19 +114,32 @@ def extract_features(
         photos: N photos, each a (3, h, w) uint8 tensor, for example an `images.PhotoCache`.
         transform: see `PhotoBatches`.
         batch: photos per forward pass.
+        partial: a folder that keeps what is done until all is, so that a killed extraction goes on there;
+            None: nothing is kept. It tells other weights, transforms and numbers of photos by itself, other photos
+            by its name: see `artifacts.partial_path`.
 
     Returns:
         Global features (N, D) float32, unit length, and local features (N, D, h, w) float16.
+
+    Raises:
+        OSError: the disk has too little room for what is to be kept.
     """
     model.eval().to(device=device(), memory_format=torch.channels_last)
     rows = np.arange(len(photos))
     parts = [rows[i : i + batch] for i in range(0, len(rows), batch)]
-    loader = PhotoBatches(photos, parts, transform).loader()
-    global_parts, local_parts = [], []
-    for images in tqdm(loader, total=len(parts), desc="extract features", unit="batch"):
-        images = images.to(device=device(), memory_format=torch.channels_last)
+    content = partial and fingerprint(
+        model,
+        type(transform).__name__,
+        vars(transform),
+        batch,
+        len(photos),
+    )
+    kept = ResumableArrays(partial, len(photos), content)
+    start = kept.done // batch
+    loader = PhotoBatches(photos, parts, transform).loader(start)
+    for images in tqdm(loader, initial=start, total=len(parts), desc="extract features", unit="batch"):
         with autocast():
             embedding, local = model(images)
-        global_parts.append(embedding.float().cpu().numpy())
-        local_parts.append(local.to(torch.float16).cpu().numpy())
-    return np.concatenate(global_parts), np.concatenate(local_parts)
+        kept.append(embedding.float().cpu().numpy(), local.to(torch.float16).cpu().numpy())
+    embedding, local = kept.finish()
+    return embedding, local

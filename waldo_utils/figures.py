@@ -536,8 +536,8 @@ def rejection_curve(curve: pd.DataFrame, threshold: float) -> Figure:
             label="present, refused",
         )
         ax.axvline(threshold, color=GREY, linewidth=1)
-        ax.text(threshold, 102, f"threshold {threshold:.2f}", ha="center", fontsize=11)
-        ax.set(xlabel="best score of a search", ylabel="% of queries", ylim=(0, 100))
+        ax.text(threshold, 102, "threshold", ha="center", fontsize=11)
+        ax.set(xlabel="evidence above the threshold (log odds)", ylabel="% of queries", ylim=(0, 100))
         ax.grid(alpha=0.3)
         ax.legend(loc="center left")
         figure.tight_layout()

@@ -5,10 +5,13 @@ written before it and never overwritten, so `index.json` always tells of whole a
 of photos is kept in `shards/`, and an interrupted run goes on from there.
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat as modes
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +23,7 @@ from tqdm import tqdm
 
 from waldo_utils import rejection, searching
 from waldo_utils.artifacts import sha256, write_atomically
+from waldo_utils.faults import explain
 from waldo_utils.images import read_photo
 from waldo_utils.rejection import Threshold
 from waldo_utils.searching import Gallery, Models
@@ -41,8 +45,12 @@ SUFFIXES = {
     ".heic",
     ".heif",
 }
+OWN_FILES = re.compile(
+    r"shards|(global|local)-[0-9a-f]{16}(\.partial)?\.npy|index\.partial\.json"
+)  # before the record
 SHARD = 256  # photos
 CALIBRATION_QUERIES = 200
+KEYS = ("folder", "profile", "weights", "digest", "global", "local")  # of the record, texts
 
 
 @dataclass(frozen=True)
@@ -123,11 +131,12 @@ def update(folder: Path, output: Path, models: Models, profile: str) -> Summary:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder: give the folder that holds the photos")
     old = _read_record(output)
-    if old is None and output.is_dir() and any(p.name != "shards" for p in output.iterdir()):
+    if old is None and output.is_dir() and not all(OWN_FILES.fullmatch(p.name) for p in output.iterdir()):
         raise FileExistsError(f"{output} holds files that are no index: choose another --output")
     files = _list_photos(folder, output)
     if not files:
         raise ValueError(f"{folder} holds no photo ({', '.join(sorted(SUFFIXES))}): choose another folder")
+    _check_writable(output)
     same_models = old is not None and old["digest"] == models.digest
     before = {entry.path: entry for entry in (_entries(old) if same_models else [])}
     entries = _identify(folder, files, before)
@@ -178,12 +187,14 @@ def open_index(output: Path, models: Models) -> Index:
     try:
         embedding = np.load(output / record["global"], allow_pickle=False)
         local = np.load(output / record["local"], mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"the arrays of {output} cannot be read ({error}): {remedy}") from None
-    if not len(embedding) == len(local) == len(entries):
+    if (embedding.ndim, local.ndim) != (2, 4) or not len(embedding) == len(local) == len(entries):
         raise ValueError(
-            f"{output} lists {len(entries)} photos but holds features of {len(embedding)}: {remedy}"
+            f"{output} lists {len(entries)} photos but holds features of shapes {embedding.shape} and {local.shape}: {remedy}"
         )
+    if not np.isfinite(embedding).all():
+        raise ValueError(f"some features of {output} are not finite: {remedy}")
     folder = Path(record["folder"])
     gallery = _gallery(folder, entries, embedding, local)
     saved = record["threshold"]
@@ -226,6 +237,8 @@ def _identify(folder: Path, files: list[str], before: dict[str, Entry]) -> list[
     for path in tqdm(files, desc="look for changes", unit="file", leave=False):
         try:
             stat = (folder / path).stat()
+            if not modes.S_ISREG(stat.st_mode):  # a pipe or a device would be read without end
+                raise OSError(errno.EINVAL, "a folder or a device")
             old = before.get(path)
             if old and (old.size, old.modified) == (stat.st_size, stat.st_mtime_ns):
                 digest = old.sha256
@@ -305,9 +318,11 @@ def _known_rows(output: Path, record: dict | None, digest: str) -> dict:
         try:
             content = json.loads(path.read_text())
             arrays = load_file(path.with_suffix(".safetensors"))
-        except (OSError, ValueError, SafetensorError):
+            whole = len(content["sha256"]) == len(arrays["global"]) == len(arrays["local"])
+            mine = content["digest"] == digest
+        except (OSError, ValueError, SafetensorError, KeyError, TypeError):
             continue  # cut off: computed again
-        if content["digest"] == digest:
+        if mine and whole:
             _add_rows(known, content["sha256"], arrays["global"], arrays["local"])
     if record is not None:
         try:
@@ -315,10 +330,10 @@ def _known_rows(output: Path, record: dict | None, digest: str) -> dict:
                 np.load(output / record[name], mmap_mode="r", allow_pickle=False)
                 for name in ("global", "local")
             ]
-        except (OSError, ValueError):
+        except (OSError, ValueError, EOFError):
             return known
         digests = [entry.sha256 for entry in _entries(record) if not entry.fault]
-        if len(arrays[0]) == len(arrays[1]) == len(digests):
+        if (arrays[0].ndim, arrays[1].ndim) == (2, 4) and len(arrays[0]) == len(arrays[1]) == len(digests):
             _add_rows(known, digests, *arrays)
     return known
 
@@ -419,4 +434,22 @@ def _read_record(output: Path) -> dict | None:
         raise ValueError(f"{path} is damaged ({error}): remove {output} and index again") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise ValueError(f"{path} is of another format than {FORMAT}: remove {output} and index again")
+    try:
+        if not all(isinstance(entry.path, str) for entry in _entries(record)):
+            raise ValueError("a path is no text")
+        lacking = [key for key in KEYS if not isinstance(record[key], str)]
+        if lacking or not (record["threshold"] is None or Threshold(**record["threshold"])):
+            raise ValueError(f"it lacks {', '.join(lacking)}")
+        if any(Path(record[key]).name != record[key] for key in ("global", "local")):
+            raise ValueError("its arrays lie elsewhere")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}): remove {output} and index again") from None
     return record
+
+
+def _check_writable(output: Path) -> None:
+    """Refuse a folder that cannot be written, before hours of computing."""
+    try:
+        write_atomically(output / "shards" / "try.txt", lambda partial: partial.write_text("x")).unlink()
+    except OSError as error:
+        raise OSError(f"the index cannot be written to {output}: {explain(error)}") from None

@@ -15,7 +15,7 @@ def contrastive_loss(embeddings: Tensor, labels: Tensor, temperature: float) -> 
 
     Args:
         embeddings: (B, D), unit length.
-        labels: (B,) product of each image.
+        labels: (B,) product of each image, best in main memory: a GPU need not stop for the check.
         temperature: divides the cosine similarities; 0.05 in the authors' code.
 
     Returns:
@@ -29,11 +29,15 @@ def contrastive_loss(embeddings: Tensor, labels: Tensor, temperature: float) -> 
     has_positive = positive.any(dim=1)  # (B,)
     if not has_positive.any():
         raise ValueError("the batch holds no two images of one product: draw at least 2 images per product")
+    counted = positive | ~has_positive[:, None]  # (B, B): a row that adds 0 counts all, to be finite
 
+    itself, has_positive, counted = (
+        mask.to(embeddings.device, non_blocking=True) for mask in (itself, has_positive, counted)
+    )
     similarity = (embeddings @ embeddings.T).float() / temperature  # (B, B)
     log_all = similarity.masked_fill(itself, 0.0).logsumexp(dim=1)  # (B,)
-    log_positive = similarity[has_positive].masked_fill(~positive[has_positive], -torch.inf).logsumexp(dim=1)
-    return (log_all[has_positive] - log_positive).sum() / len(labels)
+    log_positive = similarity.masked_fill(~counted, -torch.inf).logsumexp(dim=1)  # (B,)
+    return (log_all - log_positive).where(has_positive, 0.0).sum() / len(labels)
 
 
 def pair_loss(positive_logits: Tensor, negative_logits: Tensor) -> Tensor:
@@ -66,7 +70,7 @@ def list_loss(logits: Tensor, same: Tensor) -> Tensor:
     """
     logits = logits.float()
     first = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
-    weight = torch.tensor(float(logits.shape[1] - 1), device=logits.device)
+    weight = torch.full((), logits.shape[1] - 1.0, device=logits.device)
     return F.cross_entropy(logits, first) + F.binary_cross_entropy_with_logits(
         logits, same.float(), pos_weight=weight
     )

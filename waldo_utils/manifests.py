@@ -15,8 +15,9 @@ import stat
 import urllib.error
 import urllib.request
 import zipfile
-import zlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -87,13 +88,14 @@ def sop_manifest(root: Path) -> pd.DataFrame:
     settings = root / "settings.json"
     if settings.exists():
         try:
-            manifest["family"] = (
-                manifest.label // range(1, 1000)[json.loads(settings.read_text())["family_size"] - 1]
-            )
-        except (ValueError, KeyError, TypeError, IndexError):
+            family_size = json.loads(settings.read_text())["family_size"]
+        except (ValueError, KeyError, TypeError):
+            family_size = None
+        if not isinstance(family_size, int) or family_size < 1:
             raise ValueError(
                 f"{settings} gives no family_size of 1 or more: remove it, or render the set again"
-            ) from None
+            )
+        manifest["family"] = manifest.label // family_size
     return manifest
 
 
@@ -254,7 +256,8 @@ def check_manifest(
         raise ValueError(f"the manifest of {root} has no column {', '.join(lacking)}: add it")
     if manifest.empty:
         raise ValueError(f"the manifest of {root} lists no photo: check the list files")
-    paths, labels = manifest.path.astype(str), pd.to_numeric(manifest.label, errors="coerce")
+    paths = pd.Series([str(path) for path in manifest.path], manifest.index, dtype=object)
+    labels = pd.to_numeric(manifest.label, errors="coerce")
     _refuse(
         paths[~(labels >= 0) | (labels % 1 != 0)],
         "have no whole number from 0 as their product",
@@ -372,11 +375,17 @@ def hold_out(manifest: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame
         manifest: with splits "train" and "test".
         fraction: share of the train products (or families); of each category at least one moves and one stays.
         seed: of the draw.
+
+    Raises:
+        ValueError: no category has two train products (or families), so that none can move.
     """
     unit = "family" if "family" in manifest else "label"
     train, rng, moved = manifest[manifest.split == "train"], np.random.default_rng(seed), []
     units = [np.unique(part[unit]) for _, part in train.groupby("category")]
     units = [category for category in units if len(category) > 1]
+    if len(train) and not units:
+        kind = "families" if unit == "family" else "products"
+        raise ValueError(f"no category has two train {kind}, one to train on and one to hold out: add some")
     for category, count in zip(units, _shares([len(category) for category in units], fraction), strict=True):
         moved.extend(rng.permutation(category)[:count])
     held = (manifest.split == "train") & manifest[unit].isin(moved)
@@ -385,8 +394,8 @@ def hold_out(manifest: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame
 
 def _shares(sizes: list[int], fraction: float) -> list[int]:
     """Return how many of each group make up `fraction` of all, by largest remainder; of each at least one, not all."""
-    exact = np.array(sizes) * fraction
-    counts = np.clip(exact.astype(int), 1, np.array(sizes) - 1)
+    exact = np.array(sizes, dtype=int) * fraction
+    counts = np.clip(exact.astype(int), 1, np.array(sizes, dtype=int) - 1)
     for group in np.argsort(counts - exact, kind="stable")[: max(round(exact.sum()) - counts.sum(), 0)]:
         counts[group] = min(counts[group] + 1, sizes[group] - 1)
     return counts.tolist()
@@ -477,7 +486,9 @@ def _inside(folder: Path, mark: str, below: tuple[str, ...]) -> Path:
         for part in below:
             if (candidate / part / mark).exists():
                 return candidate / part
-    raise FileNotFoundError(f"{folder} holds no {mark}: it is not the data set that was expected, remove it")
+    raise FileNotFoundError(
+        f"{folder} holds no {mark}: remove it and the archive that it was unpacked from, they are not the data set"
+    )
 
 
 def unpack(archive: Path) -> Path:
@@ -493,13 +504,14 @@ def unpack(archive: Path) -> Path:
         return folder
     if folder.exists():
         raise FileExistsError(f"{folder} is in the way of unpacking {archive}: rename or remove it")
+    with _damage_told(archive), zipfile.ZipFile(archive) as opened:
+        entries = opened.infolist()
+    _check_entries(archive, entries)
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        with zipfile.ZipFile(archive) as opened:
-            entries = opened.infolist()
-            _check_entries(archive, entries)
-            partial.mkdir()
+        partial.mkdir()
+        with _damage_told(archive), zipfile.ZipFile(archive) as opened:
             for entry in tqdm(entries, desc=f"unpack {archive.name}", unit="file"):
                 if not entry.is_dir() and (partial / entry.filename).exists():
                     raise ValueError(
@@ -507,15 +519,24 @@ def unpack(archive: Path) -> Path:
                     )
                 opened.extract(entry, partial)
         partial.rename(folder)
-    except OSError as error:
-        if error.strerror is None:  # a decoder's
-            raise ValueError(f"{archive} is damaged ({error}): download it again") from None
-        raise OSError(f"{archive} could not be unpacked: {explain(error)}") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, IndexError) as error:
-        raise ValueError(f"{archive} is damaged ({error}): download it again") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+@contextmanager
+def _damage_told(archive: Path) -> Iterator[None]:
+    """Turn what zipfile and its decoders raise over an archive into the errors of `unpack`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (None, errno.EINVAL):  # a decoder's, or a place before the file's begin
+            raise ValueError(f"{archive} is damaged ({error}): download it again") from None
+        raise OSError(f"{archive} could not be unpacked: {explain(error)}") from None
+    except Exception as error:  # BadZipFile, zlib.error, LZMAError, NotImplementedError, struct.error, ...
+        if str(archive) in str(error):  # our own
+            raise
+        raise ValueError(f"{archive} is damaged ({error}): download it again") from None
 
 
 def _check_entries(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
@@ -585,12 +606,14 @@ def _download(address: str, partial: Path) -> None:
                     out.write(chunk)
                     bar.update(len(chunk))
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code == 416:  # the part is no part of what the server has now
             partial.unlink(missing_ok=True)
             raise ConnectionError(
                 f"{address} has changed since the last try: run again to start anew"
             ) from None
-        raise ConnectionError(f"cannot download {address} ({error}): {HOW_TO_GET['grocery']}") from None
+        reason = " ".join(str(error).split())
+        raise ConnectionError(f"cannot download {address} ({reason}): {HOW_TO_GET['grocery']}") from None
     except (http.client.HTTPException, OSError) as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise OSError(

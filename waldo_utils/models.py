@@ -14,7 +14,7 @@ class ImageModel(nn.Module):
 
     The backbone's last feature map is averaged and projected to the global feature, and projected
     place by place to the local features. Normalization with ImageNet's mean and standard deviation
-    happens in here, so photos come in as they are, in [0, 1].
+    happens in here, so photos come in as they are: bytes, or in [0, 1].
 
     "resnet50" is torchvision's, stride 32: 224-pixel photos give a 7 x 7 map. "resnet18" is torchvision's without its
     last stage, stride 16: 112-pixel photos give a 7 x 7 map.
@@ -46,17 +46,22 @@ class ImageModel(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
 
     def feature_map(self, photos: Tensor) -> Tensor:
-        """Return the backbone's (B, channels, h, w) map of photos (B, 3, H, W) in [0, 1].
+        """Return the backbone's (B, channels, h, w) map of photos (B, 3, H, W), uint8 or in [0, 1].
+
+        Bytes need no look at their range, for which a GPU would have to stop at every step.
 
         Raises:
             ValueError: a value lies outside [0, 1], for example because the photos were normalized before.
         """
-        low, high = photos.aminmax()
-        if self.check_range and (low < 0 or high > 1):
-            raise ValueError(
-                f"photos must lie in [0, 1], got [{low:.3f}, {high:.3f}]: "
-                "leave normalization to the model, which does it itself"
-            )
+        if photos.dtype == torch.uint8:
+            photos = photos / 255
+        elif self.check_range:
+            low, high = photos.aminmax()
+            if low < 0 or high > 1:
+                raise ValueError(
+                    f"photos must lie in [0, 1], got [{low:.3f}, {high:.3f}]: "
+                    "leave normalization to the model, which does it itself"
+                )
         net = self.backbone
         x = (photos - self.mean) / self.std
         x = net.maxpool(net.relu(net.bn1(net.conv1(x))))
@@ -100,7 +105,7 @@ class RerankingTransformer(nn.Module):
         """Return the (B, 2 * h * w + 2, D) tokens of B pairs of local feature maps, each (B, D, h, w)."""
         pairs, dim, height, width = query.shape
         cls, sep, query_segment, gallery_segment = self.segment.weight  # each (D,)
-        position = sine_position_code(height, width, dim).to(query)  # (h*w, D)
+        position = sine_position_code(height, width, dim).to(query, non_blocking=True)  # (h*w, D)
         query_tokens = query.flatten(2).transpose(1, 2) + (position + query_segment)  # (B, h*w, D)
         gallery_tokens = gallery.flatten(2).transpose(1, 2) + (position + gallery_segment)  # (B, h*w, D)
         return torch.cat(

@@ -43,6 +43,7 @@ STAGES = (
             "10_depth_fusion_baselines",
         ),
     ),
+    Stage("08_speed_and_scale", ("03_train_reranker",)),
     Stage("09_demo", ("03_train_reranker",)),
 )
 

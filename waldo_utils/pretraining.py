@@ -38,8 +38,9 @@ VALIDATION_PHOTOS = 900  # of held-out families, for the log
 class Pretraining:
     """How the starting weights are made."""
 
-    rendered: RenderedSet = RenderedSet(seed=1000, families=160, size=144)
-    test_fraction: float = 0.05  # of the families; held out to watch the training
+    rendered: RenderedSet = RenderedSet(
+        seed=1000, families=160, size=144, test_fraction=0.05
+    )  # the test families are held out to watch the training
     image: GlobalStage = GlobalStage(
         backbone="resnet18",
         local_norm=12.0,
@@ -87,7 +88,7 @@ def pretrain(work: Path, weights: Path, settings: Pretraining | None = None) -> 
         drawn.photos,
         drawn.size,
         drawn.difficulty,
-        settings.test_fraction,
+        drawn.test_fraction,
     )
     manifest = manifests.check_manifest(manifests.sop_manifest(root), root)
     photos = build_cache(manifest, root, work / "photos", settings.image.resize)

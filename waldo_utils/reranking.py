@@ -1,6 +1,7 @@
 """Score shortlists by local features: with the reranking transformer, or by plain matching."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from tqdm import tqdm
 from waldo_utils.devices import autocast, device
 from waldo_utils.metrics import recall_at_k
 from waldo_utils.models import RerankingTransformer
+from waldo_utils.resumable import ResumableArrays, fingerprint
 from waldo_utils.retrieval import reorder
 from waldo_utils.scorer import GALLERY, QUERY, Scorer
 
@@ -25,6 +27,7 @@ def rerank_scores(
     gallery_local: np.ndarray,
     neighbors: np.ndarray,
     precision: torch.dtype = torch.float32,
+    partial: Path | None = None,
 ) -> np.ndarray:
     """Score every query against each of its neighbors with the transformer; `retrieval.reorder` sorts by it.
 
@@ -39,6 +42,8 @@ def rerank_scores(
         precision: float32 gives the scores of the transformer's `forward`; bfloat16 is up to twice as fast, but
             its third digit decides between look-alikes: with the starting weights it gave another first neighbor
             to a tenth of the queries, so the study does not use it.
+        partial: a folder that keeps what is done until all is, so that a killed scoring goes on there;
+            None: nothing is kept.
 
     Returns:
         (Q, K) float32 scores.
@@ -54,11 +59,14 @@ def rerank_scores(
             f"{query_local.shape[1]}: use the image model it was trained with"
         )
     scorer = Scorer(reranker, precision)
-    scores = np.empty(neighbors.shape, dtype=np.float32)
+    if not len(neighbors):
+        return np.empty(neighbors.shape, dtype=np.float32)
+    content = partial and fingerprint(reranker, query_local, gallery_local, neighbors, precision)
+    kept = ResumableArrays(partial, len(neighbors), content)
     depth, pairs = neighbors.shape[1], PAIRS[device().type]
     places = query_local.shape[2] * query_local.shape[3]  # of a map
     block = max(1, CODES // (scorer.photo_bytes(places) * (depth + 1)))  # queries
-    for start in tqdm(range(0, len(neighbors), block), desc="rerank", unit="block", delay=10):
+    for start in tqdm(range(kept.done, len(neighbors), block), desc="rerank", unit="block", delay=10):
         shortlist = neighbors[start : start + block]  # (b, K)
         rows, positions = np.unique(shortlist, return_inverse=True)
         query = scorer.encode(query_local, np.arange(start, start + len(shortlist)), QUERY)
@@ -69,8 +77,8 @@ def rerank_scores(
             scorer.score(query[q], gallery[g])
             for q, g in zip(owners.split(pairs), positions.split(pairs), strict=True)
         ]
-        scores[start : start + block] = torch.cat(parts).view(shortlist.shape).cpu().numpy()
-    return _finite(scores)
+        kept.append(torch.cat(parts).view(shortlist.shape).cpu().numpy())
+    return _finite(*kept.finish())
 
 
 def local_matching(query: Tensor, gallery: Tensor) -> Tensor:

@@ -349,12 +349,29 @@ def benchmark(
             for photo, box in zip(photos, boxes, strict=True)
         ]
     )
-    steps["total"] = steps.sum(axis=1)
+    return step_table(steps)
+
+
+def step_table(seconds: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of `benchmark` from what each step (column) of each run (row) took, in seconds."""
+    seconds = seconds.assign(total=seconds.sum(axis=1))
     return pd.DataFrame(
         {
-            "step": steps.columns,
-            "p50 ms": 1000 * steps.quantile(0.5).to_numpy(),
-            "p95 ms": 1000 * steps.quantile(0.95).to_numpy(),
-            "share": (steps.mean() / steps["total"].mean()).to_numpy(),
+            "step": seconds.columns,
+            "p50 ms": 1000 * seconds.quantile(0.5).to_numpy(),
+            "p95 ms": 1000 * seconds.quantile(0.95).to_numpy(),
+            "share": (seconds.mean() / seconds["total"].mean()).to_numpy(),
         }
     )
+
+
+def benchmark_depths(
+    models: Models, gallery: Gallery, photos: Sequence[Image.Image], depths: Sequence[int]
+) -> pd.DataFrame:
+    """Return the tables of `benchmark` for several depths in one, with a first column `depth`; equal ones count once."""
+    tables = [
+        benchmark(models, gallery, photos, depth).assign(depth=min(depth, len(gallery)))
+        for depth in dict.fromkeys(depths)
+    ]
+    whole = pd.concat(tables, ignore_index=True)
+    return whole[["depth", *whole.columns.drop("depth")]]

@@ -35,6 +35,7 @@ def open_source(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
             drawn.photos,
             drawn.size,
             drawn.difficulty,
+            drawn.test_fraction,
         )
         manifest = manifests.hold_out(manifests.sop_manifest(root), settings.hold_out, seed=0)
     elif settings.source == "grocery":

@@ -20,6 +20,7 @@ class RenderedSet:
     photos: int = 5  # per product, as in Stanford Online Products
     size: int = 160  # longer side
     difficulty: float = 0.5  # 0: plain photos of the front; 1: clutter, odd angles, hard light
+    test_fraction: float = 0.5  # share of the families that is test; has no meaning for a transfer set
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class GlobalStage:
     flip: float = 0.5  # chance that a train photo is mirrored
     epochs: int = 100
     batch: int = 800  # photos
+    micro_batch: int | None = None  # photos whose activations are held at once; None: the whole batch's
     photos_per_product: int = 2
     optimizer: str = "sgd"  # Nesterov momentum 0.9
     learning_rate: float = 0.001
@@ -117,7 +119,7 @@ _SMALL_GLOBAL = GlobalStage(
     epochs=2,
     batch=128,
     optimizer="adamw",
-    learning_rate=1e-4,
+    learning_rate=3e-4,
     drops=(),
 )
 _SMALL_RERANKER = RerankerStage(
@@ -128,10 +130,10 @@ _SMALL_RERANKER = RerankerStage(
     negatives=30,
     group=4,
     crop_scale=(0.5, 1.0),
-    learning_rate=3e-5,
+    learning_rate=1e-4,
     drops=(),
     finetune_epochs=3,
-    finetune_learning_rate=1e-4,
+    finetune_learning_rate=3e-4,
 )
 _TRANSFER = RenderedSet(seed=2, families=8, size=144, difficulty=0.3)
 
@@ -145,8 +147,9 @@ PROFILES: dict[str, Study] = {
                 source="rendered",
                 transfer="rendered",
                 cache_size=128,
-                rendered=RenderedSet(seed=1, families=20, size=144, difficulty=0.3),
+                rendered=RenderedSet(seed=1, families=40, size=144, difficulty=0.3, test_fraction=0.25),
                 rendered_transfer=_TRANSFER,
+                hold_out=0.1,
             ),
             global_=_SMALL_GLOBAL,
             reranker=_SMALL_RERANKER,

@@ -1,7 +1,12 @@
-"""Train the image model, and the reranking transformer on top of it."""
+"""Train the image model, and the reranking transformer on top of it.
+
+A training that is killed goes on where it last saved, within an epoch too, and ends with the weights and the log of an
+undisturbed one: batches and crops are functions of the seed, the epoch and the step alone.
+"""
 
 import copy
 import math
+import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +19,7 @@ from tqdm import tqdm
 
 from waldo_utils.artifacts import write_atomically
 from waldo_utils.devices import autocast, device
-from waldo_utils.features import PhotoBatches
+from waldo_utils.features import CropBatches
 from waldo_utils.images import TrainTransform
 from waldo_utils.losses import contrastive_loss, list_loss, pair_loss
 from waldo_utils.models import ImageModel, RerankingTransformer
@@ -22,6 +27,7 @@ from waldo_utils.samplers import candidate_lists, hard_negatives, identity_batch
 from waldo_utils.study import GlobalStage, RerankerStage
 
 WARM_UP = 0.05  # share of the steps over which the learning rate of a cosine schedule rises
+SAVE_EVERY = 300.0  # seconds between two saved states within an epoch
 
 
 def train_global(
@@ -48,37 +54,33 @@ def train_global(
         settings: the recipe.
         seed: of the batches and the crops.
         validate: recall@1 of the model as it is, on products held out from training.
-        checkpoint: file that keeps the state after each epoch; training resumes from it.
+        checkpoint: file that keeps the state after each epoch and every `SAVE_EVERY` seconds; training resumes from it.
         families: (N,) optional group of products that should meet in one batch (see `identity_batches`).
         watch: called after each epoch, gives more columns of the log, which choose nothing.
 
     Returns:
         One row per epoch: `epoch`, `loss` (mean over steps), `validation R@1`, `seconds`, and those of `watch`.
+
+    Raises:
+        ValueError: a loss is not finite, the checkpoint is broken or another training's, or `settings.micro_batch`
+            is set and BatchNorm trains.
     """
     transform = TrainTransform(settings.size, scale=settings.crop_scale, flip=settings.flip)
 
-    def losses(epoch: int) -> Iterator[Tensor]:
+    def steps_from(epoch: int, start: int) -> Iterator[Tensor]:
         rng = np.random.default_rng([seed, epoch])
         batches = list(identity_batches(labels, settings.batch, settings.photos_per_product, rng, families))
-        loader = PhotoBatches(photos, batches, transform, seed=1000 * seed + epoch).loader()
         model.train(settings.start == "random")
-        progress = tqdm(
-            zip(loader, batches, strict=True), total=len(batches), desc=f"epoch {epoch}", unit="batch"
-        )
-        for images, batch in progress:
-            images = images.to(device=device(), memory_format=torch.channels_last)
-            with autocast():
-                embedding, _ = model(images)
-            yield contrastive_loss(
-                embedding, torch.from_numpy(labels[batch]).to(device()), settings.temperature
-            )
+        loader = CropBatches(photos, batches, transform, seed=1000 * seed + epoch).loader(start)
+        for images, batch in zip(_progress(loader, epoch, start, len(batches)), batches[start:], strict=True):
+            yield global_gradients(model, images, torch.from_numpy(labels[batch]), settings)
 
     groups = pd.Series(labels).value_counts() // settings.photos_per_product
     steps = int(groups.sum()) * settings.photos_per_product // settings.batch
     model.to(device=device(), memory_format=torch.channels_last)
     return _fit(
         model,
-        losses,
+        steps_from,
         max(steps, 1),
         settings.epochs,
         settings.optimizer,
@@ -89,6 +91,47 @@ def train_global(
         checkpoint,
         watch,
     )
+
+
+def global_gradients(model: ImageModel, images: Tensor, labels: Tensor, settings: GlobalStage) -> Tensor:
+    """Add the gradients of the contrastive loss over a batch to the model's and return the loss, detached.
+
+    With `settings.micro_batch`, by gradient caching (Gao et al. 2021, arXiv 2101.06983): the embeddings of the whole
+    batch without a graph, the loss's gradient by them, then one micro-batch after the other forward again and backward
+    from its part of that gradient. The gradients are the same, the activations those of one micro-batch.
+
+    Args:
+        model: the image model.
+        images: (B, 3, size, size), see `ImageModel.feature_map`.
+        labels: (B,) product of each, in main memory.
+        settings: the temperature and the micro-batch.
+
+    Raises:
+        ValueError: BatchNorm or dropout trains, with which a photo's two embeddings would differ.
+    """
+
+    def embed(part: Tensor) -> Tensor:
+        with autocast():
+            return model(part)[0]
+
+    if settings.micro_batch is None:
+        loss = contrastive_loss(embed(images), labels, settings.temperature)
+        loss.backward()
+        return loss.detach()
+    for name, module in model.named_modules():
+        if module.training and isinstance(module, nn.modules.batchnorm._BatchNorm | nn.Dropout):
+            raise ValueError(
+                f"micro_batch {settings.micro_batch} needs BatchNorm and dropout in eval mode, but {name} trains: "
+                "set micro_batch to None or start from trained weights"
+            )
+    parts = images.split(settings.micro_batch)
+    with torch.no_grad():
+        embeddings = torch.cat([embed(part) for part in parts])  # (B, D)
+    loss = contrastive_loss(embeddings.requires_grad_(), labels, settings.temperature)
+    (gradient,) = torch.autograd.grad(loss, embeddings)  # (B, D)
+    for part, part_gradient in zip(parts, gradient.split(settings.micro_batch), strict=True):
+        embed(part).backward(part_gradient)
+    return loss.detach()
 
 
 def train_reranker(
@@ -123,7 +166,7 @@ def train_reranker(
         image_settings: crops and sizes of the photos.
         seed: of the triplets and the crops.
         validate: recall@1 after reranking, on products held out from training.
-        checkpoint: file that keeps the state after each epoch; training resumes from it.
+        checkpoint: file that keeps the state after each epoch and every `SAVE_EVERY` seconds; training resumes from it.
         finetune: whether the backbone trains too.
 
     Returns:
@@ -137,37 +180,20 @@ def train_reranker(
     for parameter in (*model.backbone.parameters(), *model.global_head.parameters()):
         parameter.requires_grad_(finetune)
 
-    def losses(epoch: int) -> Iterator[Tensor]:
+    def steps_from(epoch: int, start: int) -> Iterator[Tensor]:
         batches = _reranker_batches(labels, negatives, settings, np.random.default_rng([seed, epoch]))
-        loader = PhotoBatches(
-            photos, [rows for rows, _ in batches], transform, seed=1000 * seed + epoch
-        ).loader()
         trained.eval()
-        for images, (_, lists) in tqdm(
-            zip(loader, batches, strict=True), total=len(batches), desc=f"epoch {epoch}", unit="batch"
+        rows = [photos_of_batch for photos_of_batch, _ in batches]
+        loader = CropBatches(photos, rows, transform, seed=1000 * seed + epoch).loader(start)
+        for images, (_, lists) in zip(
+            _progress(loader, epoch, start, len(batches)), batches[start:], strict=True
         ):
-            images = images.to(device=device(), memory_format=torch.channels_last)
-            lists = torch.from_numpy(lists).to(device())  # (B, 2 + n)
-            with autocast():
-                with torch.set_grad_enabled(finetune):
-                    features = model.feature_map(images)
-                local = model.local_features(features)
-                candidates = lists[:, 1:]  # (B, 1 + n): the right one first
-                anchors = lists[:, :1].expand_as(candidates)
-                logits = reranker(local[anchors.flatten()], local[candidates.flatten()]).view(
-                    candidates.shape
-                )
-            if settings.group is None:
-                yield pair_loss(logits[:, 0], logits[:, 1])
-            else:
-                right = torch.zeros_like(logits, dtype=torch.bool)
-                right[:, 0] = True
-                yield list_loss(logits, right)
+            yield reranker_gradients(model, reranker, images, torch.from_numpy(lists).to(device()), finetune)
 
     try:
         return _fit(
             trained,
-            losses,
+            steps_from,
             len(_reranker_batches(labels, negatives, settings, np.random.default_rng(0))),
             epochs,
             "adamw",
@@ -200,9 +226,48 @@ def _reranker_batches(
     return [(part.ravel(), candidate_lists(len(part), settings.group, rng)) for part in parts]
 
 
+def reranker_gradients(
+    model: ImageModel, reranker: RerankingTransformer, images: Tensor, lists: Tensor, finetune: bool
+) -> Tensor:
+    """Add the gradients of the reranker's loss over a batch to the models' and return the loss, detached.
+
+    Args:
+        model, reranker: the models.
+        images: (P, 3, size, size) photos of the batch.
+        lists: (B, 2 + n) places in it: an anchor, a photo of its product, n photos of others.
+            One wrong candidate makes a pair for `pair_loss`, several a list for `list_loss`.
+        finetune: whether the backbone trains too.
+    """
+    candidates = lists[:, 1:]  # (B, 1 + n): the right one first
+    anchors = lists[:, :1].expand_as(candidates)
+    with autocast():
+        with torch.set_grad_enabled(finetune):
+            features = model.feature_map(images)
+        local = model.local_features(features)
+        logits = reranker(local[anchors.flatten()], local[candidates.flatten()]).view(candidates.shape)
+    right = torch.zeros_like(logits, dtype=torch.bool)
+    right[:, 0] = True
+    loss = pair_loss(logits[:, 0], logits[:, 1]) if logits.shape[1] == 2 else list_loss(logits, right)
+    loss.backward()
+    return loss.detach()
+
+
+def new_optimizer(
+    name: str, rates: list[tuple[nn.Module, float]], weight_decay: float
+) -> torch.optim.Optimizer:
+    """Return the optimizer ("sgd" or "adamw") of some modules' trainable parameters, each with its learning rate."""
+    groups = [
+        {"params": [parameter for parameter in part.parameters() if parameter.requires_grad], "lr": rate}
+        for part, rate in rates
+    ]
+    if name == "sgd":
+        return torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=weight_decay)
+    return torch.optim.AdamW(groups, weight_decay=weight_decay)
+
+
 def _fit(
     trained: nn.Module,
-    losses: Callable[[int], Iterator[Tensor]],
+    steps_from: Callable[[int, int], Iterator[Tensor]],
     steps: int,
     epochs: int,
     optimizer_name: str,
@@ -215,55 +280,99 @@ def _fit(
 ) -> pd.DataFrame:
     """Run the epochs, validate after each, keep the best weights, save the state to resume from.
 
-    `rates` are the parts of `trained` with the learning rate of each.
+    `steps_from(epoch, start)` leaves the gradients of one step after the other, from `start` on, in the parameters
+    and yields the losses. `rates` are the parts of `trained` with the learning rate of each.
     """
-    groups = [
-        {"params": [parameter for parameter in part.parameters() if parameter.requires_grad], "lr": rate}
-        for part, rate in rates
-    ]
-    if optimizer_name == "sgd":
-        optimizer = torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=weight_decay)
-    else:
-        optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay)
+    optimizer = new_optimizer(optimizer_name, rates, weight_decay)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(steps, epochs, drops))
 
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device(), weights_only=True)
-        trained.load_state_dict(state["weights"])
-        optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
-        log, best = state["log"], state["best"]
-    else:
-        log = [{"epoch": 0, "loss": float("nan"), "validation R@1": validate(), "seconds": 0.0}]
-        log[0] |= watch(0) if watch else {}
-        best = copy.deepcopy(trained.state_dict())
+    def row(epoch: int, loss: float, seconds: float) -> dict[str, float]:
+        score = {"epoch": epoch, "loss": loss, "validation R@1": float(validate()), "seconds": seconds}
+        return score | (watch(epoch) if watch else {})
 
-    for epoch in range(len(log), epochs + 1):
-        start, total = time.monotonic(), 0.0
-        for loss in losses(epoch):
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            scheduler.step()
-            total += loss.detach()
-        mean = float(total) / steps
-        if not np.isfinite(mean):
-            raise ValueError(f"the loss of epoch {epoch} is {mean}: lower the learning rate ({rates[0][1]})")
-        seconds = time.monotonic() - start
-        log.append({"epoch": epoch, "loss": mean, "validation R@1": validate(), "seconds": seconds})
-        log[-1] |= watch(epoch) if watch else {}
-        if log[-1]["validation R@1"] >= max(row["validation R@1"] for row in log):
-            best = copy.deepcopy(trained.state_dict())
+    def save() -> None:
         state = {
             "weights": trained.state_dict(),
             "best": best,
             "optimizer": optimizer.state_dict(),
             "scheduler": scheduler.state_dict(),
             "log": log,
+            "step": step,
+            "total": total,
+            "seconds": seconds,
+            "random": torch.get_rng_state(),
         }
-        write_atomically(checkpoint, lambda partial, state=state: torch.save(state, partial))
+        write_atomically(checkpoint, lambda partial: torch.save(state, partial))
+
+    if checkpoint.exists():
+        log, best, step, total, seconds = _resume(checkpoint, trained, optimizer, scheduler)
+    else:
+        log, best = [row(0, float("nan"), 0.0)], copy.deepcopy(trained.state_dict())
+        step, total, seconds = 0, torch.zeros((), device=device()), 0.0
+
+    optimizer.zero_grad(set_to_none=True)
+    for epoch in range(len(log), epochs + 1):
+        looked = saved = time.monotonic()
+        for loss in steps_from(epoch, step):
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad(set_to_none=True)
+            total += loss
+            step += 1
+            now = time.monotonic()
+            seconds, looked = seconds + now - looked, now
+            if now - saved > SAVE_EVERY:
+                saved = now
+                save()
+        mean = float(total) / steps
+        if not np.isfinite(mean):
+            raise ValueError(f"the loss of epoch {epoch} is {mean}: lower the learning rate ({rates[0][1]})")
+        seconds += time.monotonic() - looked
+        log.append(row(epoch, mean, seconds))
+        if log[-1]["validation R@1"] >= max(earlier["validation R@1"] for earlier in log):
+            best = copy.deepcopy(trained.state_dict())
+        step, total, seconds = 0, torch.zeros_like(total), 0.0
+        save()
     trained.load_state_dict(best)
     return pd.DataFrame(log)
+
+
+def _resume(
+    checkpoint: Path,
+    trained: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+) -> tuple[list[dict], dict[str, Tensor], int, Tensor, float]:
+    """Load a saved state into what is trained; return its log, best weights, and the running epoch's step, total loss and seconds.
+
+    Raises:
+        ValueError: the file is cut off, no checkpoint, or of another training.
+    """
+    try:
+        state = torch.load(checkpoint, map_location=device(), weights_only=True)
+        trained.load_state_dict(state["best"])
+        trained.load_state_dict(state["weights"])
+        optimizer.load_state_dict(state["optimizer"])
+        scheduler.load_state_dict(state["scheduler"])
+        torch.set_rng_state(state["random"].cpu())
+        return state["log"], state["best"], state["step"], state["total"], state["seconds"]
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        EOFError,
+        pickle.UnpicklingError,
+    ) as error:
+        raise ValueError(
+            f"{checkpoint} is no whole checkpoint of this training ({type(error).__name__}): "
+            "delete it and run the training again"
+        ) from None
+
+
+def _progress(loader: Iterator[Tensor], epoch: int, start: int, steps: int) -> tqdm:
+    return tqdm(loader, initial=start, total=steps, desc=f"epoch {epoch}", unit="batch")
 
 
 def schedule(steps: int, epochs: int, drops: tuple[int, ...]) -> Callable[[int], float]:

@@ -4,11 +4,13 @@ Each takes a photo (3, S, S) in [0, 1] as the model would see it, a random gener
 the same form; the random ones scale one draw by the amount, so that a photo turns the same way at every severity.
 """
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode, functional
 
@@ -108,7 +110,9 @@ def rotation(photo: Tensor, generator: torch.Generator, amount: float) -> Tensor
 
 def jpeg(photo: Tensor, generator: torch.Generator, amount: int) -> Tensor:
     """Save and read the photo as a JPEG of quality `amount`."""
-    return functional.jpeg((photo * 255).round().to(torch.uint8), amount) / 255
+    saved = io.BytesIO()
+    functional.to_pil_image(photo).save(saved, "JPEG", quality=amount)
+    return functional.to_image(Image.open(saved)).as_subclass(Tensor) / 255
 
 
 def noise(photo: Tensor, generator: torch.Generator, amount: float) -> Tensor:
