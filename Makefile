@@ -2,6 +2,7 @@
 # make test                                                 lint and test
 # make test-browser                                         test the demo in an installed Chromium
 # make torture [KILLS=50]                                  kill the smoke study again and again; its tables must not change
+# make memory                                              measure the peak memory of every stage
 # make lab                                                  open JupyterLab
 # make demo [PROFILE=mini]                                  open the demo as a page
 # make demo-pictures                                        take the pictures of the demo in an installed Chromium
@@ -12,7 +13,7 @@ SETUP := .stamps/setup
 export UV_PYTHON_DOWNLOADS := never
 export TQDM_MININTERVAL ?= 5
 
-.PHONY: help study test test-browser torture lab demo demo-pictures demo-latency setup lint lock clean
+.PHONY: help study test test-browser torture memory lab demo demo-pictures demo-latency setup lint lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -28,6 +29,9 @@ test-browser: $(SETUP)
 
 torture: $(SETUP)
 	@$(PYTHON) tests/torture.py --kills $(or $(KILLS),50)
+
+memory: $(SETUP)
+	@$(PYTHON) tests/memory.py
 
 lint: $(SETUP)
 	@$(PYTHON) -m ruff check .
