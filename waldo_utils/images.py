@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from waldo_utils.artifacts import write_atomically
+from waldo_utils.artifacts import read_array, write_atomically
 from waldo_utils.faults import Fault, explain, refuse
 from waldo_utils.models import IMAGENET_MEAN, IMAGENET_STD
 
@@ -269,11 +269,11 @@ def open_cache(folder: Path) -> PhotoCache:
     if not (folder / "fingerprint.txt").exists():
         raise FileNotFoundError(f"there is no photo cache in {folder}: run notebook 01_prepare_data")
     try:
-        shapes = np.load(folder / "shapes.npy", allow_pickle=False)
+        shapes = np.array(read_array(folder / "shapes.npy"))
         pixels = np.memmap(folder / "pixels.bin", np.uint8, mode="r")
         if shapes.ndim != 2 or len(pixels) != 3 * shapes.prod(axis=1).sum():
             raise ValueError(f"it holds {len(pixels)} bytes for shapes {shapes.shape}")
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"the photo cache in {folder} is damaged ({error}): run notebook 01_prepare_data"
         ) from None
