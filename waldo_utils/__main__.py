@@ -181,10 +181,12 @@ def _search(options: argparse.Namespace) -> int:
     opened = index.open_index(folder, models)
     answer = searching.search(models, opened.gallery, photo, box)
     table = searching.matches(answer, opened.gallery, options.top)
+    texts = ("name", "product", "category")
+    shown = table.assign(**{column: table[column].map(faults.printable) for column in texts})
     margin = opened.threshold.margin(answer, opened.gallery) if opened.threshold else None
     verdict = rejection.sentence(opened.threshold, margin)
     if options.output:
-        picture = figures.answer_grid(answer.query, [opened.gallery.photo(row) for row in table.row], table)
+        picture = figures.answer_grid(answer.query, [opened.gallery.photo(row) for row in table.row], shown)
         figures.save(picture, options.output)
     if options.json:
         content = {
@@ -200,7 +202,7 @@ def _search(options: argparse.Namespace) -> int:
         print(json.dumps(content, indent=1))
     else:
         print(f"index: {folder} ({len(opened.gallery)} photos)\nmodels: {models.weights}\n{verdict}\n")
-        print(table.drop(columns="row").round({"score": 2, "similarity": 3}).to_string(index=False))
+        print(shown.drop(columns="row").round({"score": 2, "similarity": 3}).to_string(index=False))
     return 0
 
 

@@ -117,9 +117,28 @@ def load_array(study: Study, name: str) -> np.ndarray:
     """Return the array `<name>.npy` as a read-only memory map; raises as `find` does."""
     path = find(study, f"{name}.npy")
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is no whole array of numbers ({error}): make it again") from None
+        return read_array(path)
+    except ValueError as error:
+        raise ValueError(f"{error}: make it again") from None
+
+
+def read_array(path: Path) -> np.ndarray:
+    """Return a `.npy` file as a read-only memory map.
+
+    Raises:
+        ValueError: it is cut off, or holds anything but one array of plain numbers; nothing in it is executed.
+    """
+    try:
+        with np.errstate(all="ignore"):  # a header may claim any size
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            array.close()
+            raise ValueError("it is an archive")
+    except OSError:
+        raise
+    except Exception as error:  # ValueError, EOFError, OverflowError, SyntaxError, ...
+        raise ValueError(f"{path} is no whole array of numbers ({str(error).splitlines()[0]})") from None
+    return array
 
 
 def save_weights(study: Study, name: str, weights: dict) -> dict:

@@ -505,7 +505,9 @@ def answer_grid(
             ax.set_title(f"{i + 1} (was {row['global rank']})", fontsize=11)
             name = row["product"].split("/")[-1]
             ax.set_xlabel(
-                f"{name[:16]}\nscore {row['score']:.2f}" if name else f"score {row['score']:.2f}", fontsize=9
+                f"{name[:16]}\nscore {row['score']:.2f}" if name else f"score {row['score']:.2f}",
+                fontsize=9,
+                parse_math=False,  # a folder may be called $x
             )
         figure.tight_layout(pad=0.5, h_pad=1.2)
     plt.close(figure)

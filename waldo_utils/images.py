@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from waldo_utils.artifacts import read_array
 from waldo_utils.faults import Fault, explain, refuse
 from waldo_utils.files import rename, sha256, write_atomically
 from waldo_utils.locks import hold
@@ -296,14 +297,14 @@ def open_cache(folder: Path) -> PhotoCache:
     if not (folder / "fingerprint.txt").exists():
         raise FileNotFoundError(f"there is no photo cache in {folder}: run notebook 01_prepare_data")
     try:
-        shapes = np.load(folder / "shapes.npy", allow_pickle=False)
+        shapes = np.array(read_array(folder / "shapes.npy"))
         pixels = np.memmap(folder / "pixels.bin", np.uint8, mode="r")
         if shapes.ndim != 2 or len(pixels) != 3 * shapes.prod(axis=1).sum():
             raise ValueError(f"it holds {len(pixels)} bytes for shapes {shapes.shape}")
         changed = (folder / "pixels.bin").stat().st_mtime_ns > (folder / "fingerprint.txt").stat().st_mtime_ns
         if changed and sha256(folder / "pixels.bin") != (folder / "content.txt").read_text():
             raise ValueError("its bytes are not those that were recorded")
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"the photo cache in {folder} is damaged ({error}): run notebook 01_prepare_data"
         ) from None

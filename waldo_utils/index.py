@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from waldo_utils import rejection, searching
-from waldo_utils.artifacts import sha256, write_atomically
+from waldo_utils.artifacts import read_array, sha256, write_atomically
 from waldo_utils.faults import explain
 from waldo_utils.images import read_photo
 from waldo_utils.rejection import Threshold
@@ -185,9 +185,9 @@ def open_index(output: Path, models: Models) -> Index:
         raise ValueError(f"{output} was made with other models ({record['weights']}): {remedy}")
     entries = [entry for entry in _entries(record) if not entry.fault]
     try:
-        embedding = np.load(output / record["global"], allow_pickle=False)
-        local = np.load(output / record["local"], mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        embedding = np.array(read_array(output / record["global"]))
+        local = read_array(output / record["local"])
+    except (OSError, ValueError) as error:
         raise ValueError(f"the arrays of {output} cannot be read ({error}): {remedy}") from None
     if (embedding.ndim, local.ndim) != (2, 4) or not len(embedding) == len(local) == len(entries):
         raise ValueError(
@@ -326,11 +326,8 @@ def _known_rows(output: Path, record: dict | None, digest: str) -> dict:
             _add_rows(known, content["sha256"], arrays["global"], arrays["local"])
     if record is not None:
         try:
-            arrays = [
-                np.load(output / record[name], mmap_mode="r", allow_pickle=False)
-                for name in ("global", "local")
-            ]
-        except (OSError, ValueError, EOFError):
+            arrays = [read_array(output / record[name]) for name in ("global", "local")]
+        except (OSError, ValueError):
             return known
         digests = [entry.sha256 for entry in _entries(record) if not entry.fault]
         if (arrays[0].ndim, arrays[1].ndim) == (2, 4) and len(arrays[0]) == len(arrays[1]) == len(digests):
