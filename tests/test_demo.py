@@ -184,6 +184,18 @@ def test_examples_are_of_different_categories_and_have_something_to_find(models)
     assert demo.examples(gallery, 1) == [0]
 
 
+def test_the_box_widget_is_adapted_or_refused():
+    module = demo.PhotoBox._esm
+    assert "annotate me" not in module
+    assert 'event.key === "Tab"' in module
+    assert module.count("export") == 1
+    assert demo.adapted('let a = "annotate me";\nexport {\n  zn as default\n};\n').endswith(
+        demo.KEYBOARD.replace("WIDGET", "zn")
+    )
+    with pytest.raises(ValueError, match="of another form"):
+        demo.adapted("export default {}")
+
+
 # ---------------------------------------------------------------- what matched where
 
 

@@ -4,6 +4,7 @@ Models and photos are tiny and drawn here; the page, its template and the widget
 """
 
 import importlib.util
+import io
 import os
 import shutil
 import socket
@@ -15,7 +16,9 @@ import urllib.request
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 from test_searching import drawn_photo
 
 from waldo_utils.study import ROOT
@@ -191,6 +194,38 @@ def test_the_keyboard_is_enough(visited):
     assert page.evaluate("document.activeElement.innerText") == "Compare 1"
     page.keyboard.press("Enter")
     page.get_by_role("img", name="The query and match 1").wait_for()
+
+
+def test_the_photo_moves_its_box_by_keys_and_lets_tab_through(visited):
+    page, _ = visited
+    _side(page, "left").fill("100")
+    page.keyboard.press("Tab")
+    _status(page, "with a box of")
+    before = int(_side(page, "left").input_value())
+    photo = page.locator(".waldo .wrapper")
+    photo.focus()
+    page.keyboard.press("Shift+D")  # ten pixels to the right, without selecting the box first
+    page.wait_for_function(
+        "before => +document.querySelector('.waldo input[type=number]').value > before", arg=before
+    )
+    photo.focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.type") == "number"
+    photo.focus()
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate("document.activeElement.tagName") == "SELECT"
+
+
+def test_a_photo_of_12_megapixels_and_more_than_10_mb_is_searched(visited):
+    page, outside = visited
+    pixels = np.random.default_rng(0).integers(0, 256, (3000, 4000, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=92)
+    assert len(buffer.getvalue()) > 10 * 2**20
+    _upload(page, "large.jpg", buffer.getvalue())
+    page.wait_for_function("document.querySelector('.waldo .wrapper img').naturalWidth == 1600")
+    assert int(_side(page, "width").input_value()) == 4000
+    assert outside == []
 
 
 def test_a_file_that_is_no_photo_leaves_the_page_alive(visited):
