@@ -6,7 +6,6 @@ undisturbed one: batches and crops are functions of the seed, the epoch and the 
 
 import copy
 import math
-import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -356,15 +355,7 @@ def _resume(
         scheduler.load_state_dict(state["scheduler"])
         torch.set_rng_state(state["random"].cpu())
         return state["log"], state["best"], state["step"], state["total"], state["seconds"]
-    except (
-        RuntimeError,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        EOFError,
-        pickle.UnpicklingError,
-    ) as error:
+    except Exception as error:  # the reader meets broken files with whatever comes
         raise ValueError(
             f"{checkpoint} is no whole checkpoint of this training ({type(error).__name__}): "
             "delete it and run the training again"
