@@ -39,8 +39,14 @@ def depth_lines(table: pd.DataFrame) -> Figure:
             ax.set_xticks(range(len(depths)), ticks)
             ax.set(xlabel="neighbors reranked", ylabel=f"recall@{name[2:]} (%)")
             ax.grid(alpha=0.3)
+        handles, names = axes[0][0].get_legend_handles_labels()
+        order = sorted(range(len(names)), key=lambda i: names[i].startswith("95 %"))  # the band last
         figure.legend(
-            *axes[0][0].get_legend_handles_labels(), loc="lower center", ncols=3, bbox_to_anchor=(0.5, -0.14)
+            [handles[i] for i in order],
+            [names[i] for i in order],
+            loc="lower center",
+            ncols=4,
+            bbox_to_anchor=(0.5, -0.14),
         )
         figure.tight_layout()
     plt.close(figure)
