@@ -176,7 +176,7 @@ PROFILES: dict[str, Study] = {
             data=DataStage(
                 source="grocery", transfer="rendered", cache_size=128, rendered_transfer=_TRANSFER
             ),
-            global_=replace(_SMALL_GLOBAL, epochs=12, learning_rate=1e-3),
+            global_=replace(_SMALL_GLOBAL, epochs=4, learning_rate=1e-4),
             reranker=replace(_SMALL_RERANKER, epochs=2, finetune_epochs=3),
             evaluation=EvaluationStage(depth=30, ablation_products=12),
             seeds=(0, 1, 2),
