@@ -52,6 +52,7 @@ def growth_curves(search: pd.DataFrame, depth: pd.DataFrame) -> Figure:
         axes[0].set(
             xscale="log", yscale="log", xlabel="photos N that search among themselves", ylabel="seconds"
         )
+        _plain_numbers(axes[0].xaxis)
         axes[1].plot(depth.depth, depth["ms per query"], color=ORANGE, marker="s", label="measured")
         axes[1].plot(
             depth.depth, depth["theory ms per query"], color=GREY, linestyle="--", label="proportional"
