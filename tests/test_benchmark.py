@@ -102,7 +102,7 @@ def test_bfloat16_is_compared_with_float32_on_the_same_shortlists():
         [local], [reranker], [neighbors], np.arange(12) // 3, 11, 20
     )
     assert table.method.tolist() == ["float32", "bfloat16"]
-    assert table["changed first"][0] == 0
+    assert table["changed@1"][0] == 0
     assert differences.difference[0] == pytest.approx(table["R@1"][1] - table["R@1"][0])
 
 

@@ -96,7 +96,7 @@ def test_the_table_compares_each_kind_with_float32(tmp_path, local):
     table, differences = storage.storage_table(tmp_path, [local], [reranker], [neighbors], labels, 5, 50)
     assert table.storage.tolist() == list(storage.KINDS)
     assert table["bytes per photo"].tolist() == [576, 288, 148, 22]
-    assert table["changed first"].tolist()[:2] == [0, 0]  # the features are float16 already
+    assert table["changed@1"].tolist()[:2] == [0, 0]  # the features are float16 already
     assert differences.method.tolist() == [*storage.KINDS[1:]] * 2
     assert differences.difference[:3].tolist() == pytest.approx((table["R@1"] - table["R@1"][0]).tolist()[1:])
     assert not any(path.is_file() for path in tmp_path.rglob("*"))

@@ -193,7 +193,7 @@ def storage_table(
         resamples: of the bootstrap over products.
 
     Returns:
-        One row per kind: `storage`, `bytes per photo`, `changed first` (the share of queries with another first
+        One row per kind: `storage`, `bytes per photo`, `changed@1` (the share of queries with another first
         neighbor than with float32) and the metrics of `results.hit_table`; and the paired differences of each kind to
         float32, as `results.difference_table` has them.
     """
@@ -212,6 +212,6 @@ def storage_table(
     relevant = metrics.relevant_counts(labels)
     table = results.hit_table(hits, labels, relevant, resamples).rename(columns={"method": "storage"})
     table.insert(1, "bytes per photo", [sizes[kind] for kind in KINDS])
-    table.insert(2, "changed first", [float((first[kind] != first["float32"]).mean()) for kind in KINDS])
+    table.insert(2, "changed@1", [float((first[kind] != first["float32"]).mean()) for kind in KINDS])
     pairs = [(kind, "float32") for kind in KINDS[1:]]
     return table, results.difference_table(hits, pairs, labels, relevant, resamples)
