@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from waldo_utils import benchmark, speed_figures
+from waldo_utils import artifacts, benchmark, speed_figures
+from waldo_utils.__main__ import main
 from waldo_utils.models import RerankingTransformer
 from waldo_utils.scorer import GALLERY, QUERY, Scorer
 
@@ -101,7 +102,7 @@ def test_bfloat16_is_compared_with_float32_on_the_same_shortlists():
         [local], [reranker], [neighbors], np.arange(12) // 3, 11, 20
     )
     assert table.method.tolist() == ["float32", "bfloat16"]
-    assert table["changed first"][0] == 0
+    assert table["changed@1"][0] == 0
     assert differences.difference[0] == pytest.approx(table["R@1"][1] - table["R@1"][0])
 
 
@@ -114,6 +115,21 @@ def test_tables_are_kept_with_what_they_hang_on(tmp_path):
     pd.testing.assert_frame_equal(table, INDEXES)
     assert facts == {"load": 0.5}
     assert "not run" in benchmark.shown(pd.DataFrame({"ms": [1.0, np.nan], "photos": [10_000, 1]})).to_html()
+
+
+def test_the_command_prints_the_tables_and_writes_them_where_it_is_told(monkeypatch, tmp_path, capsys):
+    manifest = pd.DataFrame({"split": ["test", "train"], "label": [0, 1]})
+    monkeypatch.setattr(artifacts, "load_frame", lambda study, name: manifest)
+    monkeypatch.setattr(artifacts, "load_array", lambda study, name: np.eye(1, 4))
+    monkeypatch.setattr(
+        benchmark, "measure", lambda plan, embedding, labels: {"speed_indexes": INDEXES.iloc[: len(labels)]}
+    )
+    assert main(["benchmark", "--output", str(tmp_path)]) == 0
+    assert "speed_indexes\n" in capsys.readouterr().out
+    table, facts = benchmark.kept("speed_indexes", tmp_path)
+    assert len(table) == 1
+    assert {"processor", "threads", "torch", "date", "load", "plan"} <= facts.keys()
+    assert main(["benchmark", "--profile", "maxi"]) == 2
 
 
 def test_figures_draw_what_the_tables_hold(reranking):

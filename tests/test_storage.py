@@ -8,6 +8,7 @@ from waldo_utils import storage
 from waldo_utils.models import RerankingTransformer
 from waldo_utils.reranking import rerank_scores
 
+CHANNELS = np.array([[1, 0, 0, 0], [2, 1, 0.5, 0.5]], np.float32)  # centers and spreads
 FEATURES = np.array([[3.0, -1.0, 0.5, -0.5], [0.0, 0.0, 0.0, 0.0]], np.float32).reshape(2, 4, 1, 1)
 
 
@@ -22,15 +23,27 @@ def local():
         ("float32", [3.0, -1.0, 0.5, -0.5], 16),
         ("float16", [3.0, -1.0, 0.5, -0.5], 8),
         ("int8", [3.0, -42 * 3 / 127, 21 * 3 / 127, -21 * 3 / 127], 4 + 4),  # steps of 3 / 127
-        ("1 bit", [1.25, -1.25, 1.25, -1.25], 1 + 4),  # signs times the mean absolute number
+        # above, below, above and below the centers: 3, -1, 0.5, -0.5, of the photo's own length
+        ("1 bit", [3.0, -1.0, 0.5, -0.5], 1 + 4),
     ],
 )
 def test_what_each_kind_keeps(kind, decoded, size):
-    records = storage.encode(FEATURES, kind)
+    records = storage.encode(FEATURES, kind, CHANNELS)
     assert records.itemsize == size
-    found = storage.decode(records, kind, (4, 1, 1))
+    found = storage.decode(records, kind, (4, 1, 1), CHANNELS)
     np.testing.assert_allclose(found[0].ravel(), decoded, rtol=1e-6)
     np.testing.assert_array_equal(found[1], 0)
+
+
+def test_one_bit_gives_every_place_the_length_of_its_photo(local):
+    channels = storage.channel_statistics(local)
+    records = storage.encode(local, "1 bit", channels)
+    found = storage.decode(records, "1 bit", local.shape[1:], channels)
+    length = np.linalg.norm(local.astype(np.float32), axis=1).mean(axis=(1, 2))
+    np.testing.assert_allclose(
+        np.linalg.norm(found, axis=1), length[:, None, None] * np.ones((1, 3, 3)), rtol=1e-5
+    )
+    assert ((found * local).sum(axis=(1, 2, 3)) > 0).all()
 
 
 def test_bytes_of_a_photo_of_the_study():
@@ -44,7 +57,9 @@ def test_a_store_reads_like_the_array_it_was_written_from(tmp_path, local, kind)
     store = storage.write_store(tmp_path, iter(parts), kind)
     assert (len(store), store.shape) == (11, local.shape)
     rows = np.array([10, 0, 4, 4, 3])
-    expected = storage.decode(storage.encode(local[rows], kind), kind, local.shape[1:])
+    channels = storage.channel_statistics(parts[0])
+    records = storage.encode(local[rows], kind, channels)
+    expected = storage.decode(records, kind, local.shape[1:], channels)
     np.testing.assert_array_equal(store[rows], expected)
     assert store[rows[:0]].shape == (0, 16, 3, 3)
     with pytest.raises(IndexError, match="rows 3 to 11 of a store of 11"):
@@ -73,16 +88,16 @@ def test_broken_stores_and_features_are_refused(tmp_path, local):
     with pytest.raises(ValueError, match="unknown kind of storage 'int4': choose one of float32"):
         storage.write_store(tmp_path, [local], "int4")
     with pytest.raises(ValueError, match="not finite"):
-        storage.encode(local * np.nan, "int8")
+        storage.encode(local * np.nan, "int8", CHANNELS)
     with pytest.raises(ValueError, match=r"reach 1e\+06, float16 6.55e\+04: use float32"):
-        storage.encode(np.full((1, 1, 1, 1), 1e6), "float16")
+        storage.encode(np.full((1, 1, 1, 1), 1e6), "float16", CHANNELS)
     storage.write_store(tmp_path, [local[:6], local[6:]])
     shard = tmp_path / "shard-00001.npy"
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-10])
     with pytest.raises(ValueError, match="shard-00001.npy cannot be read .*: write the store again"):
         storage.LocalStore(tmp_path)
-    np.save(shard, storage.encode(local[:2], "float16"))
+    np.save(shard, storage.encode(local[:2], "float16", CHANNELS))
     with pytest.raises(ValueError, match="not the shard that was recorded"):
         storage.LocalStore(tmp_path)
 
@@ -96,7 +111,7 @@ def test_the_table_compares_each_kind_with_float32(tmp_path, local):
     table, differences = storage.storage_table(tmp_path, [local], [reranker], [neighbors], labels, 5, 50)
     assert table.storage.tolist() == list(storage.KINDS)
     assert table["bytes per photo"].tolist() == [576, 288, 148, 22]
-    assert table["changed first"].tolist()[:2] == [0, 0]  # the features are float16 already
+    assert table["changed@1"].tolist()[:2] == [0, 0]  # the features are float16 already
     assert differences.method.tolist() == [*storage.KINDS[1:]] * 2
     assert differences.difference[:3].tolist() == pytest.approx((table["R@1"] - table["R@1"][0]).tolist()[1:])
     assert not any(path.is_file() for path in tmp_path.rglob("*"))

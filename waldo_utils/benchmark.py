@@ -206,7 +206,7 @@ def precision_tables(
     """Rerank in float32 and in bfloat16; the arguments are those of `storage.storage_table`.
 
     Returns:
-        One row per precision: `method`, `changed first` (the share of queries with another first neighbor than in float32)
+        One row per precision: `method`, `changed@1` (the share of queries with another first neighbor than in float32)
         and the metrics of `results.hit_table`; and the paired differences of `results.difference_table`.
     """
     hits, first = {}, {}
@@ -220,7 +220,7 @@ def precision_tables(
     relevant = metrics.relevant_counts(labels)
     table = results.hit_table(hits, labels, relevant, resamples)
     table.insert(
-        1, "changed first", [float((first[name] != first["float32"]).mean()) for name in table.method]
+        1, "changed@1", [float((first[name] != first["float32"]).mean()) for name in table.method]
     )
     return table, results.difference_table(hits, [("bfloat16", "float32")], labels, relevant, resamples)
 

@@ -36,8 +36,8 @@ def rerank_scores(
 
     Args:
         reranker: the transformer, read in eval mode.
-        query_local: (Q, D, h, w) local features of the queries.
-        gallery_local: (N, D, h, w) local features of the gallery.
+        query_local: (Q, D, h, w) local features of the queries: an array, or a `storage.LocalStore`.
+        gallery_local: (N, D, h, w) local features of the gallery, likewise.
         neighbors: (Q, K) rows of the gallery.
         precision: float32 gives the scores of the transformer's `forward`; bfloat16 is up to twice as fast, but
             its third digit decides between look-alikes: with the starting weights it gave another first neighbor

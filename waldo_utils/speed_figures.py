@@ -2,7 +2,9 @@
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from waldo_utils.figures import BLUE, FILLS, GREEN, GREY, ORANGE, PURPLE, STYLE
 
@@ -25,9 +27,8 @@ def storage_curve(table: pd.DataFrame) -> Figure:
             for kb, value, kind in zip(table["bytes per photo"] / 1e3, values, table.storage, strict=True):
                 ax.annotate(kind, (kb, value), (5, 6), textcoords="offset points", fontsize=11)
             ax.set(xscale="log", xlabel="kB of local features per photo", ylabel=f"{name} (%)")
-            ax.set_xlim(0.5, 70)
-            ax.set_xticks([1, 3, 10, 30], ["1", "3", "10", "30"])
-            ax.minorticks_off()
+            ax.set_xlim(0.6 * table["bytes per photo"].min() / 1e3, 3 * table["bytes per photo"].max() / 1e3)
+            _plain_numbers(ax.xaxis)
             ax.grid(alpha=0.3)
         figure.tight_layout()
     plt.close(figure)
@@ -51,6 +52,7 @@ def growth_curves(search: pd.DataFrame, depth: pd.DataFrame) -> Figure:
         axes[0].set(
             xscale="log", yscale="log", xlabel="photos N that search among themselves", ylabel="seconds"
         )
+        _plain_numbers(axes[0].xaxis)
         axes[1].plot(depth.depth, depth["ms per query"], color=ORANGE, marker="s", label="measured")
         axes[1].plot(
             depth.depth, depth["theory ms per query"], color=GREY, linestyle="--", label="proportional"
@@ -89,6 +91,7 @@ def index_scatter(table: pd.DataFrame) -> Figure:
                     label=name if name != "Flat" else "Flat (exact)",
                 )  # fmt: skip
             ax.set(title=f"{size:,} photos", xscale="log", xlabel="ms per query, median")
+            _plain_numbers(ax.xaxis)
             ax.grid(alpha=0.3)
         axes[0][0].set(ylabel=f"{recall} against exact (%)")
         handles, names = axes[0][0].get_legend_handles_labels()
@@ -124,3 +127,10 @@ def ratio_bars(table: pd.DataFrame) -> Figure:
         figure.tight_layout()
     plt.close(figure)
     return figure
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """Label 1, 2 and 5 of each decade of a logarithmic axis, without powers."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:,g}")
+    axis.set_minor_formatter(NullFormatter())

@@ -42,11 +42,24 @@ def record_type(kind: str, numbers: int) -> np.dtype:
     return np.dtype([("codes", {"float32": "<f4", "float16": "<f2"}[kind], (numbers,))])
 
 
-def encode(local: np.ndarray, kind: str) -> np.ndarray:
+def channel_statistics(local: np.ndarray) -> np.ndarray:
+    """Return (2, D) float32: the center of each channel of local features (N, D, h, w), and its mean distance from it."""
+    local = np.asarray(local, np.float32)
+    center = local.mean(axis=(0, 2, 3))
+    return np.stack([center, abs(local - center[:, None, None]).mean(axis=(0, 2, 3))])
+
+
+def encode(local: np.ndarray, kind: str, channels: np.ndarray) -> np.ndarray:
     """Return the (N,) records of local features (N, D, h, w).
 
-    The scale of a photo is its largest absolute number over 127 for int8, and for 1 bit, which keeps signs, the mean
-    absolute number: of all multiples of the signs, the nearest to the features.
+    The scale of a photo is its largest absolute number over 127 for int8. 1 bit keeps on which side of its channel's
+    center a number lies; its scale is the mean length of the photo's features, to which `decode` brings each of them:
+    without centers, spreads and lengths of its own kind, a reranker makes nothing of signs.
+
+    Args:
+        local: (N, D, h, w) local features.
+        kind: one of `KINDS`.
+        channels: (2, D) of `channel_statistics`; only 1 bit reads it.
 
     Raises:
         ValueError: the kind is unknown, or the features are not finite or too large for it.
@@ -59,8 +72,10 @@ def encode(local: np.ndarray, kind: str) -> np.ndarray:
         records["scale"] = abs(flat).max(axis=1) / 127
         records["codes"] = np.rint(flat / np.where(records["scale"] > 0, records["scale"], 1)[:, None])
     elif kind == "1 bit":
-        records["scale"] = abs(flat).mean(axis=1)
-        records["codes"] = np.packbits(flat >= 0, axis=1)
+        maps = flat.reshape(local.shape)
+        records["scale"] = np.linalg.norm(maps, axis=1).mean(axis=(1, 2))
+        above = maps >= channels[0][:, None, None]  # (N, D, h, w)
+        records["codes"] = np.packbits(above.reshape(flat.shape), axis=1)
     else:
         largest = np.finfo(records["codes"].dtype).max
         if abs(flat).max(initial=0) > largest:
@@ -69,18 +84,23 @@ def encode(local: np.ndarray, kind: str) -> np.ndarray:
     return records
 
 
-def decode(records: np.ndarray, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+def decode(records: np.ndarray, kind: str, shape: tuple[int, ...], channels: np.ndarray) -> np.ndarray:
     """Return the (N, D, h, w) local features of (N,) records; float16 stays float16, all others are float32.
 
     Args:
         records: as `encode` gave them.
         kind: of storage.
         shape: (D, h, w).
+        channels: as for `encode`.
     """
     codes = records["codes"]
     if kind == "1 bit":
-        codes = np.unpackbits(codes, axis=1, count=int(np.prod(shape))).astype(np.float32) * 2 - 1
-    if kind in ("int8", "1 bit"):
+        above = np.unpackbits(codes, axis=1, count=int(np.prod(shape))).reshape(len(records), *shape)
+        center, spread = channels[:, :, None, None]  # (D, 1, 1) each
+        maps = np.where(above, center + spread, center - spread)  # (N, D, h, w)
+        length = np.linalg.norm(maps, axis=1, keepdims=True)
+        return maps * (records["scale"][:, None, None, None] / np.maximum(length, 1e-12))
+    if kind == "int8":
         codes = codes * records["scale"][:, None]
     return codes.reshape(len(records), *shape)
 
@@ -90,7 +110,8 @@ def write_store(folder: Path, parts: Iterable[np.ndarray], kind: str = "float16"
 
     Args:
         folder: of the store; a store that is there already is replaced.
-        parts: (n, D, h, w) local features of the next n photos each; only one part is held in memory.
+        parts: (n, D, h, w) local features of the next n photos each; only one part is held in memory,
+            and the first gives the statistics of channels that 1 bit needs.
         kind: one of `KINDS`.
 
     Raises:
@@ -98,17 +119,18 @@ def write_store(folder: Path, parts: Iterable[np.ndarray], kind: str = "float16"
     """
     record = folder / "store.json"
     record.unlink(missing_ok=True)
-    shape, counts = None, []
+    shape, counts, channels = None, [], None
     for part in parts:
-        shape = shape or part.shape[1:]
+        if shape is None:
+            shape, channels = part.shape[1:], channel_statistics(part)
         if part.shape[1:] != shape:
             raise ValueError(f"local features are {part.shape[1:]} per photo after {shape}: use one model")
-        records = encode(part, kind)
+        records = encode(part, kind, channels)
         write_atomically(_shard(folder, len(counts)), lambda partial: np.save(partial, records))
         counts.append(len(part))
     if not counts:
         raise ValueError(f"there are no local features to write to {folder}")
-    content = json.dumps({"kind": kind, "shape": shape, "counts": counts})
+    content = json.dumps({"kind": kind, "shape": shape, "counts": counts, "channels": channels.tolist()})
     write_atomically(record, lambda partial: partial.write_text(content))
     return LocalStore(folder)
 
@@ -135,6 +157,7 @@ class LocalStore:
         self.kind: str = record["kind"]
         self.starts = np.cumsum([0, *record["counts"]]).tolist()  # first photo of each shard, and N
         self.shape: tuple[int, int, int, int] = (self.starts[-1], *record["shape"])  # (N, D, h, w)
+        self.channels = np.array(record["channels"], np.float32)  # (2, D)
         stored = record_type(self.kind, int(np.prod(self.shape[1:])))
         self.shards = []
         for number, count in enumerate(record["counts"]):
@@ -169,7 +192,7 @@ class LocalStore:
         for number in np.unique(shards):
             own = shards == number
             records[own] = self.shards[number][rows[own] - self.starts[number]]
-        return decode(records, self.kind, self.shape[1:])
+        return decode(records, self.kind, self.shape[1:], self.channels)
 
 
 def storage_table(
@@ -193,7 +216,7 @@ def storage_table(
         resamples: of the bootstrap over products.
 
     Returns:
-        One row per kind: `storage`, `bytes per photo`, `changed first` (the share of queries with another first
+        One row per kind: `storage`, `bytes per photo`, `changed@1` (the share of queries with another first
         neighbor than with float32) and the metrics of `results.hit_table`; and the paired differences of each kind to
         float32, as `results.difference_table` has them.
     """
@@ -212,6 +235,6 @@ def storage_table(
     relevant = metrics.relevant_counts(labels)
     table = results.hit_table(hits, labels, relevant, resamples).rename(columns={"method": "storage"})
     table.insert(1, "bytes per photo", [sizes[kind] for kind in KINDS])
-    table.insert(2, "changed first", [float((first[kind] != first["float32"]).mean()) for kind in KINDS])
+    table.insert(2, "changed@1", [float((first[kind] != first["float32"]).mean()) for kind in KINDS])
     pairs = [(kind, "float32") for kind in KINDS[1:]]
     return table, results.difference_table(hits, pairs, labels, relevant, resamples)
