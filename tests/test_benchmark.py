@@ -61,6 +61,15 @@ def test_calls_take_turns_after_a_warm_up():
     assert {name: len(values) for name, values in seconds.items()} == {"a": 2, "b": 2}
 
 
+def test_peak_memory_is_what_a_call_holds_at_most():
+    def hold(megabytes):
+        return lambda: torch.ones(megabytes * 250_000).sum()
+
+    hold(80)()  # what an earlier call gave back is not held
+    found = benchmark.peak_memory(hold(40)) / 1e6
+    assert np.isnan(found) or 35 < found < 60
+
+
 def test_costs_follow_from_the_measured_constants(reranking):
     search = pd.DataFrame({"photos": [1000, 60_502], "seconds": [0.1, 36.0]})
     table = benchmark.evaluation_cost(reranking, search, 0.1).set_index("part")

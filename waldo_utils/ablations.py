@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from waldo_utils import metrics, retrieval
-from waldo_utils.devices import autocast, device, loader_workers
+from waldo_utils.devices import autocast, device
+from waldo_utils.features import PhotoBatches
 from waldo_utils.models import ImageModel, RerankingTransformer
 from waldo_utils.reranking import rerank_scores
 from waldo_utils.results import REPORTED, REPORTED_TRANSFORMS
@@ -39,18 +39,11 @@ def query_rows(labels: np.ndarray, queries: int = QUERIES) -> np.ndarray:
     return np.flatnonzero((place < per_product) & (metrics.relevant_counts(labels) > 0))
 
 
-class _Views(Dataset):
-    """Photo i as the model sees it under a variant; it depends on i alone, whoever loads it."""
-
-    def __init__(self, photos: Sequence[Tensor], variant: Variant):
-        self.photos = photos
-        self.variant = variant
-
-    def __len__(self) -> int:
-        return len(self.photos)
+class _Views(PhotoBatches):
+    """Photos as the models see them under a variant, each by its row alone, whatever the batches."""
 
     def __getitem__(self, i: int) -> Tensor:
-        return self.variant(self.photos[i], i)
+        return torch.stack([self.transform(self.photos[int(row)], int(row)) for row in self.batches[i]])
 
 
 @torch.no_grad()
@@ -83,10 +76,10 @@ def variant_features(
     for model in models.values():
         model.eval().to(device=device(), memory_format=torch.channels_last)
         model.check_range = not variant.leaves_range
+    rows = np.split(np.arange(len(photos)), range(batch, len(photos), batch))
     embeddings, locals_ = [], {name: [] for name in image_models}
     try:
-        for views in DataLoader(_Views(photos, variant), batch_size=batch, num_workers=loader_workers()):
-            views = views.to(device=device(), memory_format=torch.channels_last)
+        for views in _Views(photos, rows, variant).loader():
             with autocast():
                 maps = global_model.feature_map(views)
                 embeddings.append(global_model.global_features(maps).cpu().numpy())

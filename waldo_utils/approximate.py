@@ -74,6 +74,7 @@ def build(features: np.ndarray, factory: str):
     except RuntimeError:
         raise ValueError(f"faiss has no index {factory!r}: choose one like {', '.join(INDEXES)}") from None
     if isinstance(index, faiss.IndexIVFPQ):
+        index.do_polysemous_training = False  # minutes of annealing for a filter that is not used here
         index.pq.cp.min_points_per_centroid = 1  # small galleries: no warnings
     if not index.is_trained:
         sample = np.random.default_rng(0).permutation(len(features))[: max(64 * lists, 10_000)]

@@ -4,6 +4,7 @@ Clock times hang on the machine and on what else it does. So the methods that ar
 a warm-up, and tables give medians, ratios and the share of the matrix rate that was measured in the same run.
 """
 
+import ctypes
 import datetime
 import json
 import os
@@ -122,11 +123,12 @@ def peak_memory(call: Callable[[], object]) -> float:
         call()
         return float(torch.cuda.max_memory_allocated() - before)
     try:
+        ctypes.CDLL(None).malloc_trim(0)  # glibc: give back what earlier calls left free
         Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak
         before = _resident("VmRSS")
         call()
         return max(0.0, _resident("VmHWM") - before)
-    except OSError:
+    except (OSError, AttributeError):
         call()
         return float("nan")
 

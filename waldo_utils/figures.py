@@ -45,9 +45,10 @@ def photo_sheet(photos: Sequence, columns: int, titles: Sequence[str] | None = N
         titles: one per photo.
     """
     rows = -(-len(photos) // columns)
+    lines = max(title.count("\n") + 1 for title in titles) if titles else 0
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
-            rows, columns, figsize=(1.35 * columns, (1.6 if titles else 1.35) * rows), squeeze=False
+            rows, columns, figsize=(1.35 * columns, (1.35 + 0.25 * lines) * rows), squeeze=False
         )
         for ax in axes.flat:
             ax.axis("off")
