@@ -165,7 +165,7 @@ def test_rendering_processes_end_with_the_one_that_started_them(tmp_path):
         "if __name__ == '__main__':\n    render_sop(Path(sys.argv[1]), 1, 40, 3, 5, 400, 0.5, processes=2)\n"
     )
     parent = psutil.Popen([sys.executable, script, tmp_path / "sop"], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list(tmp_path.glob("sop/*_final/*.JPG")):
         assert time.monotonic() < deadline and parent.poll() is None
         time.sleep(0.1)
