@@ -1316,6 +1316,26 @@ def test_weights_that_are_none_are_refused_even_with_their_record(study):
         artifacts.load_weights(study, "global/w")
 
 
+@pytest.mark.parametrize("part", ["global/seed{}/weights", "reranker/seed{}/finetuned_reranker"])
+@pytest.mark.parametrize("fault", ["missing", "not finite"])
+def test_trained_weights_that_do_not_fit_are_refused_by_name(study, part, fault):
+    seed = study.seeds[0]
+    image, reranker = weights.image_model(study.global_), weights.reranker(study.reranker)
+    parts = {"global/seed{}/weights": image, "reranker/seed{}/finetuned_image_model": image}
+    for name, model in (parts | {"reranker/seed{}/finetuned_reranker": reranker}).items():
+        state = dict(model.state_dict())
+        if name == part:
+            first = next(iter(state))
+            state = (
+                {k: v for k, v in state.items() if k != first}
+                if fault == "missing"
+                else state | {first: state[first] * np.nan}
+            )
+        artifacts.save_weights(study, name.format(seed), state)
+    with pytest.raises(ValueError, match=f"{part.format(seed)}.safetensors .*1 {fault}"):
+        searching.open_models(study)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, 7.0])
 def test_features_that_are_no_directions_are_refused(value):
     from waldo_utils.retrieval import nearest_neighbors
@@ -1422,6 +1442,16 @@ def test_a_read_only_place_is_refused_before_computing(tmp_path, small_disk, mod
     )
     with pytest.raises(OSError, match="Read-only file system"):
         images.build_cache(small_set(tmp_path / "root"), tmp_path / "root", small_disk / "cache", 16)
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file"])
+def test_a_cache_without_a_place_is_refused(tmp_path, kind):
+    (tmp_path / "cache").write_text("mine")
+    folder = tmp_path / "cache" if kind == "file" else tmp_path / "cache" / "photos"
+    with pytest.raises(OSError) as error:
+        images.build_cache(small_set(tmp_path / "root"), tmp_path / "root", folder, 16)
+    one_line(error, "the photo cache has no place", folder)
+    assert (tmp_path / "cache").read_text() == "mine"
 
 
 # ---------------------------------------------------------------- the index

@@ -222,7 +222,10 @@ def build_cache(manifest: pd.DataFrame, root: Path, folder: Path, size: int) -> 
             return open_cache(folder)
         except ValueError:
             pass  # damaged since: made again
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"the photo cache has no place: {explain(error)}") from None
     needed = len(files) * 3 * size * size * 3 // 2  # with aspect ratios up to 3 : 2
     free = shutil.disk_usage(folder).free
     if needed > free:
