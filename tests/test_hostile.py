@@ -433,6 +433,13 @@ def test_preparation_names_all_broken_photos_and_lists_them(tmp_path):
     assert not listing.exists()
 
 
+def whole_parts(folder):
+    """Return what would be taken for a whole cache."""
+    return [
+        path.name for path in folder.iterdir() if path.name in ("pixels.bin", "shapes.npy", "fingerprint.txt")
+    ]
+
+
 def test_the_cache_too_names_all_broken_photos(tmp_path):
     root, folder = tmp_path / "root", tmp_path / "cache"
     manifest = small_set(root, 40)
@@ -441,7 +448,7 @@ def test_the_cache_too_names_all_broken_photos(tmp_path):
     with untouched(root), pytest.raises(ValueError) as error:
         images.build_cache(manifest, root, folder, 16)
     one_line(error, "2 photos cannot be read as photos: d.jpg, be.jpg", folder / "unreadable.csv")
-    assert [path.name for path in folder.iterdir()] == ["unreadable.csv"]
+    assert not whole_parts(folder)
     with pytest.raises(FileNotFoundError, match="run notebook 01"):
         images.open_cache(folder)
     small_set(root, 40)
@@ -1398,7 +1405,7 @@ def test_a_disk_that_fills_while_caching_leaves_nothing_and_says_so(tmp_path, mo
     with pytest.raises(OSError) as error:
         images.build_cache(manifest, tmp_path / "root", folder, 16)
     one_line(error, folder, "GB free", "No space left on device: make room on the disk")
-    assert not list(folder.iterdir())
+    assert not whole_parts(folder)
     with pytest.raises(FileNotFoundError, match="run notebook 01"):
         images.open_cache(folder)
 
@@ -1428,7 +1435,10 @@ def test_a_real_disk_that_fills_while_caching(tmp_path, small_disk, monkeypatch)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10**9, 0, 10**9))
     with pytest.raises(OSError, match="No space left on device: make room on the disk"):
         images.build_cache(manifest, tmp_path / "root", small_disk / "cache", 300)
-    assert not list((small_disk / "cache").iterdir())
+    assert not whole_parts(small_disk / "cache")
+    subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
+    monkeypatch.undo()
+    assert len(images.build_cache(manifest, tmp_path / "root", small_disk / "cache", 300)) == 4
 
 
 def test_a_read_only_place_is_refused_before_computing(tmp_path, small_disk, models, monkeypatch):
@@ -1442,6 +1452,28 @@ def test_a_read_only_place_is_refused_before_computing(tmp_path, small_disk, mod
     )
     with pytest.raises(OSError, match="Read-only file system"):
         images.build_cache(small_set(tmp_path / "root"), tmp_path / "root", small_disk / "cache", 16)
+
+
+BEGUN = {
+    "empty": b"", "list": b"[]", "no keys": b"{}", "not UTF-8": b"\xff", "cut": b'{"fingerprint": "x', "null": b"null",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", [*BEGUN, "fewer bytes than recorded"])
+def test_a_begun_cache_that_is_damaged_begins_anew(tmp_path, monkeypatch, case):
+    manifest, folder = small_set(tmp_path / "root"), tmp_path / "cache"
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "rename", full_disk)
+        with pytest.raises(OSError, match="make room on the disk"):
+            images.build_cache(manifest, tmp_path / "root", folder, 16)
+    assert (folder / "begun.json").exists()
+    if case in BEGUN:
+        (folder / "begun.json").write_bytes(BEGUN[case])
+    else:
+        os.truncate(folder / "begun.bin", 100)
+    photos = images.build_cache(manifest, tmp_path / "root", folder, 16)
+    other = images.build_cache(manifest, tmp_path / "root", tmp_path / "other", 16)
+    assert all(torch.equal(photos[i], other[i]) for i in range(4))
 
 
 @pytest.mark.parametrize("kind", ["file", "below a file"])
