@@ -433,6 +433,13 @@ def test_preparation_names_all_broken_photos_and_lists_them(tmp_path):
     assert not listing.exists()
 
 
+def whole_parts(folder):
+    """Return what would be taken for a whole cache."""
+    return [
+        path.name for path in folder.iterdir() if path.name in ("pixels.bin", "shapes.npy", "fingerprint.txt")
+    ]
+
+
 def test_the_cache_too_names_all_broken_photos(tmp_path):
     root, folder = tmp_path / "root", tmp_path / "cache"
     manifest = small_set(root, 40)
@@ -441,7 +448,7 @@ def test_the_cache_too_names_all_broken_photos(tmp_path):
     with untouched(root), pytest.raises(ValueError) as error:
         images.build_cache(manifest, root, folder, 16)
     one_line(error, "2 photos cannot be read as photos: d.jpg, be.jpg", folder / "unreadable.csv")
-    assert [path.name for path in folder.iterdir()] == ["unreadable.csv"]
+    assert not whole_parts(folder)
     with pytest.raises(FileNotFoundError, match="run notebook 01"):
         images.open_cache(folder)
     small_set(root, 40)
@@ -1316,6 +1323,26 @@ def test_weights_that_are_none_are_refused_even_with_their_record(study):
         artifacts.load_weights(study, "global/w")
 
 
+@pytest.mark.parametrize("part", ["global/seed{}/weights", "reranker/seed{}/finetuned_reranker"])
+@pytest.mark.parametrize("fault", ["missing", "not finite"])
+def test_trained_weights_that_do_not_fit_are_refused_by_name(study, part, fault):
+    seed = study.seeds[0]
+    image, reranker = weights.image_model(study.global_), weights.reranker(study.reranker)
+    parts = {"global/seed{}/weights": image, "reranker/seed{}/finetuned_image_model": image}
+    for name, model in (parts | {"reranker/seed{}/finetuned_reranker": reranker}).items():
+        state = dict(model.state_dict())
+        if name == part:
+            first = next(iter(state))
+            state = (
+                {k: v for k, v in state.items() if k != first}
+                if fault == "missing"
+                else state | {first: state[first] * np.nan}
+            )
+        artifacts.save_weights(study, name.format(seed), state)
+    with pytest.raises(ValueError, match=f"{part.format(seed)}.safetensors .*1 {fault}"):
+        searching.open_models(study)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, 7.0])
 def test_features_that_are_no_directions_are_refused(value):
     from waldo_utils.retrieval import nearest_neighbors
@@ -1378,7 +1405,7 @@ def test_a_disk_that_fills_while_caching_leaves_nothing_and_says_so(tmp_path, mo
     with pytest.raises(OSError) as error:
         images.build_cache(manifest, tmp_path / "root", folder, 16)
     one_line(error, folder, "GB free", "No space left on device: make room on the disk")
-    assert not list(folder.iterdir())
+    assert not whole_parts(folder)
     with pytest.raises(FileNotFoundError, match="run notebook 01"):
         images.open_cache(folder)
 
@@ -1408,7 +1435,10 @@ def test_a_real_disk_that_fills_while_caching(tmp_path, small_disk, monkeypatch)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10**9, 0, 10**9))
     with pytest.raises(OSError, match="No space left on device: make room on the disk"):
         images.build_cache(manifest, tmp_path / "root", small_disk / "cache", 300)
-    assert not list((small_disk / "cache").iterdir())
+    assert not whole_parts(small_disk / "cache")
+    subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
+    monkeypatch.undo()
+    assert len(images.build_cache(manifest, tmp_path / "root", small_disk / "cache", 300)) == 4
 
 
 def test_a_read_only_place_is_refused_before_computing(tmp_path, small_disk, models, monkeypatch):
@@ -1422,6 +1452,38 @@ def test_a_read_only_place_is_refused_before_computing(tmp_path, small_disk, mod
     )
     with pytest.raises(OSError, match="Read-only file system"):
         images.build_cache(small_set(tmp_path / "root"), tmp_path / "root", small_disk / "cache", 16)
+
+
+BEGUN = {
+    "empty": b"", "list": b"[]", "no keys": b"{}", "not UTF-8": b"\xff", "cut": b'{"fingerprint": "x', "null": b"null",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", [*BEGUN, "fewer bytes than recorded"])
+def test_a_begun_cache_that_is_damaged_begins_anew(tmp_path, monkeypatch, case):
+    manifest, folder = small_set(tmp_path / "root"), tmp_path / "cache"
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "rename", full_disk)
+        with pytest.raises(OSError, match="make room on the disk"):
+            images.build_cache(manifest, tmp_path / "root", folder, 16)
+    assert (folder / "begun.json").exists()
+    if case in BEGUN:
+        (folder / "begun.json").write_bytes(BEGUN[case])
+    else:
+        os.truncate(folder / "begun.bin", 100)
+    photos = images.build_cache(manifest, tmp_path / "root", folder, 16)
+    other = images.build_cache(manifest, tmp_path / "root", tmp_path / "other", 16)
+    assert all(torch.equal(photos[i], other[i]) for i in range(4))
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file"])
+def test_a_cache_without_a_place_is_refused(tmp_path, kind):
+    (tmp_path / "cache").write_text("mine")
+    folder = tmp_path / "cache" if kind == "file" else tmp_path / "cache" / "photos"
+    with pytest.raises(OSError) as error:
+        images.build_cache(small_set(tmp_path / "root"), tmp_path / "root", folder, 16)
+    one_line(error, "the photo cache has no place", folder)
+    assert (tmp_path / "cache").read_text() == "mine"
 
 
 # ---------------------------------------------------------------- the index

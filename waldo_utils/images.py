@@ -222,10 +222,15 @@ def build_cache(manifest: pd.DataFrame, root: Path, folder: Path, size: int) -> 
             return open_cache(folder)
         except ValueError:
             pass  # damaged since: made again
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"the photo cache has no place: {explain(error)}") from None
     needed = len(files) * 3 * size * size * 3 // 2  # with aspect ratios up to 3 : 2
-    free = shutil.disk_usage(folder).free
-    if needed > free:
+    free, begun = shutil.disk_usage(folder).free, folder / "begun.bin"
+    if needed > free + (
+        begun.stat().st_size if begun.exists() else 0
+    ):  # what is begun need not be written again
         raise OSError(
             f"the photo cache needs about {needed / 1e9:.1f} GB, {folder} has {free / 1e9:.1f} GB: make room"
         )
@@ -265,10 +270,13 @@ def _decode(
             return str(error)
 
     pixels, begun, shapes = folder / "begun.bin", folder / "begun.json", []
-    if begun.exists() and pixels.exists():
+    try:
         record = json.loads(begun.read_text())
-        if record["fingerprint"] == fingerprint:
+        written = 3 * sum(height * width for height, width in record["shapes"])
+        if record["fingerprint"] == fingerprint and pixels.stat().st_size >= written:
             shapes = record["shapes"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        pass  # nothing is begun, or its record is damaged
     unreadable: list[Fault] = []
     with pixels.open("ab") as out, ThreadPoolExecutor() as pool:
         out.truncate(3 * sum(height * width for height, width in shapes))

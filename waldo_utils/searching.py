@@ -98,7 +98,9 @@ def open_models(study: Study) -> Models:
             ImageModel(study.global_.backbone, local_norm=study.global_.local_norm) for _ in range(2)
         )
         for model, name in zip((shortlist, local, reranker), names, strict=True):
-            model.load_state_dict(artifacts.load_weights(study, name))
+            tensors = artifacts.load_weights(study, name)
+            starting_weights.check_architecture(model, tensors, f"{name}.safetensors")
+            model.load_state_dict(tensors)
         weights = f"trained by the notebooks, profile {study.name}, seed {seed}"
     elif study.global_.start == study.reranker.start == "rendered":
         shortlist = local = starting_weights.image_model(study.global_)
@@ -156,7 +158,10 @@ def study_gallery(study: Study, models: Models, split: str) -> Gallery:
                 paths, extract_features(models.shortlist, photos, models.transform), strict=True
             ):
                 artifacts.write_atomically(path, lambda partial, array=array: np.save(partial, array))
-        embedding, local = np.load(paths[0]), np.load(paths[1], mmap_mode="r")
+        try:
+            embedding, local = (artifacts.read_array(path) for path in paths)
+        except ValueError as error:
+            raise ValueError(f"{error}: remove it, it is made again") from None
     labels, categories = (part[column].astype(str).to_numpy() for column in ("label", "category"))
     return Gallery(embedding, local, part.path.tolist(), labels, categories, photos.image)
 
