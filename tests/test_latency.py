@@ -10,24 +10,24 @@ from waldo_utils import index, latency, searching
 from waldo_utils.images import PhotoCache
 
 
-def test_photos_repeat_darker_in_folders_of_eight(tmp_path):
-    pixels = np.full(2 * 3 * 4 * 4, 200, dtype=np.uint8)
-    cache = PhotoCache(pixels, np.array([[4, 4], [4, 4]]))
-    latency.write_photos(cache, tmp_path, 10)
+def test_photos_repeat_in_folders_of_eight(tmp_path):
+    pixels = np.repeat(np.array([50, 100, 200], dtype=np.uint8), 3 * 4 * 4)
+    cache = PhotoCache(pixels, np.array([[4, 4]] * 3))
+    latency.write_photos(cache, tmp_path, 10, different=2)
     paths = sorted(tmp_path.rglob("*.jpg"))
     assert [path.parent.name for path in paths] == ["product00000"] * 8 + ["product00001"] * 2
     values = []
     for path in paths:
         with Image.open(path) as photo:
             values.append(int(np.asarray(photo).mean()))
-    assert values == pytest.approx([200, 200, 190, 190, 180, 180, 170, 170, 160, 160], abs=2)
+    assert values == pytest.approx([50, 100] * 5, abs=2)
 
 
 def test_a_start_opens_the_models_and_the_index(tmp_path, monkeypatch):
     models = small_models()
     monkeypatch.setattr(searching, "open_models", lambda study: models)
     latency.write_photos(
-        PhotoCache(np.zeros(3 * 40 * 40, np.uint8), np.array([[40, 40]])), tmp_path / "photos", 3
+        PhotoCache(np.zeros(3 * 40 * 40, np.uint8), np.array([[40, 40]])), tmp_path / "photos", 3, 1
     )
     index.update(tmp_path / "photos", tmp_path / "index", models, "mini")
     table = latency.start_times(None, tmp_path / "index", repeats=2).set_index("step")

@@ -67,7 +67,11 @@ def served(profile: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/"
     finally:
         server.terminate()
-        server.wait(30)
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
 
 
 def session(page, address: str, example: int, stranger: bytes) -> dict[str, Image.Image]:
@@ -213,11 +217,11 @@ def main() -> int:
             study = pipeline.find_profile(name)
             with served(name) as address:
                 shots = session(page, address, found_example(study), stranger(study))
-            page.close()
-            for title, picture in shots.items():
-                save(picture, FOLDER / f"{name}_{title}.png", LARGEST)
-            if name == names[0]:
-                save(strip(shots), FOLDER / "strip.png", STRIP_LARGEST)
+                for title, picture in shots.items():
+                    save(picture, FOLDER / f"{name}_{title}.png", LARGEST)
+                if name == names[0]:
+                    save(strip(shots), FOLDER / "strip.png", STRIP_LARGEST)
+                page.close()
             print(f"{name}: {len(shots)} pictures in {FOLDER}", flush=True)
         browser.close()
     return 0
