@@ -1,11 +1,14 @@
 """Where a study's photos come from: the settings of its data stage to a checked manifest and a folder."""
 
+import json
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
 from waldo_utils import manifests
-from waldo_utils.study import DataStage
+from waldo_utils.study import DataStage, RenderedSet
 
 
 def open_source(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
@@ -28,7 +31,7 @@ def open_source(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
 
         drawn = settings.rendered
         root = render_sop(
-            folder / "rendered_sop",
+            _ours(folder / "rendered_sop", drawn),
             drawn.seed,
             drawn.families,
             drawn.family_size,
@@ -68,7 +71,7 @@ def open_transfer(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path
 
         drawn = settings.rendered_transfer
         root = render_products10k(
-            folder / "rendered_products10k",
+            _ours(folder / "rendered_products10k", drawn),
             drawn.seed,
             drawn.families,
             drawn.family_size,
@@ -83,3 +86,15 @@ def open_transfer(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path
     manifest = manifests.products10k_manifest(root)
     listing = folder / "transfer_unreadable.csv"
     return manifests.check_manifest(manifest, root, disjoint=False, listing=listing), root
+
+
+def _ours(root: Path, drawn: RenderedSet) -> Path:
+    """Return the study's own folder of a rendered set, removed first if it holds one of settings that have changed."""
+    try:
+        written = json.loads((root / "settings.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return root  # the renderer says what is wrong with it
+    if any(written.get(name, value) != value for name, value in asdict(drawn).items()):
+        print(f"{root} holds photos of other settings: rendering it anew")
+        shutil.rmtree(root)
+    return root
