@@ -5,7 +5,7 @@ from dataclasses import replace
 from waldo_utils.sources import open_source
 from waldo_utils.study import DataStage, RenderedSet
 
-DRAWN = RenderedSet(seed=5, families=3, family_size=2, photos=2, size=32)
+DRAWN = RenderedSet(seed=5, families=4, family_size=2, photos=2, size=32)
 
 
 def test_a_set_of_changed_settings_is_rendered_anew_in_the_study_s_own_folder(tmp_path, capsys):
