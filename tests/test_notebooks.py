@@ -128,6 +128,17 @@ def test_the_grid_begins_with_co_and_the_baselines_repeat_the_main_rows():
     assert points.difference[0] == 0  # recall at the shortlist's length, the same shortlist in two orders
 
 
+def test_half_the_bits_of_local_features_change_nothing_and_clock_times_are_marked_as_such():
+    storage = load_table(STUDY, "storage").set_index("storage")
+    assert storage.loc["float16", "changed@1"] == 0
+    assert storage["bytes per photo"].tolist() == [8192, 4096, 2052, 260]
+    assert load_table(STUDY, "precision").method.tolist() == ["float32", "bfloat16"]
+    reranking = load_table(STUDY, "speed_reranking")
+    assert "cuda" in set(reranking.device)  # measured, or a row that says "not run"
+    indexes = load_table(STUDY, "speed_indexes").set_index("index")
+    assert indexes.loc["Flat", "recall@1"] == 1
+
+
 def test_every_notebook_left_tables_figures_and_its_executed_copy():
     folder = results_folder(STUDY)
     assert [path.stem for path in NOTEBOOKS] == sorted(stage.stem for stage in pipeline.STAGES)
