@@ -197,7 +197,7 @@ def _search(options: argparse.Namespace) -> int:
             "models": models.weights,
             "verdict": verdict,
             "in catalogue": None if margin is None else margin >= 0,
-            "matches": json.loads(table.drop(columns="row").to_json(orient="records")),
+            "matches": table.drop(columns="row").to_dict("records"),
         }
         print(json.dumps(content, indent=1))
     else:
