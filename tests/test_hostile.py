@@ -1339,6 +1339,8 @@ def test_trained_weights_that_do_not_fit_are_refused_by_name(study, part, fault)
                 else state | {first: state[first] * np.nan}
             )
         artifacts.save_weights(study, name.format(seed), state)
+    log = pd.DataFrame({"seed": study.seeds, "stage": "finetuned", "validation R@1": 0.5})
+    artifacts.save_frame(study, "reranker/log", log)
     with pytest.raises(ValueError, match=f"{part.format(seed)}.safetensors .*1 {fault}"):
         searching.open_models(study)
 

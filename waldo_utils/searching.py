@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from waldo_utils import artifacts, retrieval, starting_weights
+from waldo_utils import artifacts, retrieval, seeds, starting_weights
 from waldo_utils.devices import autocast, device
 from waldo_utils.features import extract_features
 from waldo_utils.images import TestTransform, open_cache, shrink
@@ -80,20 +80,20 @@ class Answer:
 
 
 def open_models(study: Study) -> Models:
-    """Return the models that the notebooks trained (first seed, finetuned), or the starting weights where there are none.
+    """Return the finetuned models of the seed that did best on validation products, or the starting weights where none are trained.
 
     Raises:
         ValueError: the trained models are of other settings, or there are none and the profile's start cannot search.
     """
-    seed = study.seeds[0]
     reranker = starting_weights.reranker(study.reranker)
-    names = (
-        f"global/seed{seed}/weights",
-        f"reranker/seed{seed}/finetuned_image_model",
-        f"reranker/seed{seed}/finetuned_reranker",
-    )
-    trained = all((artifacts.data_folder(study) / f"{name}.safetensors").exists() for name in names)
+    trained = (artifacts.data_folder(study) / "reranker" / "log.csv").exists()
     if trained:
+        seed = seeds.best_seed(study)
+        names = (
+            f"global/seed{seed}/weights",
+            f"reranker/seed{seed}/finetuned_image_model",
+            f"reranker/seed{seed}/finetuned_reranker",
+        )
         shortlist, local = (
             ImageModel(study.global_.backbone, local_norm=study.global_.local_norm) for _ in range(2)
         )
@@ -146,7 +146,7 @@ def study_gallery(study: Study, models: Models, split: str) -> Gallery:
     part = manifest[manifest.split == split]
     photos = open_cache(artifacts.data_folder(study) / "photos").subset(part.index.to_numpy())
     if models.trained:
-        seed = study.seeds[0]
+        seed = seeds.best_seed(study)
         embedding = np.array(artifacts.load_array(study, f"global/seed{seed}/{split}_features"))
         local = artifacts.load_array(study, f"reranker/seed{seed}/finetuned_{split}_local")
     else:
