@@ -46,12 +46,13 @@ class Plan:
     queries: int  # of the index comparison
     pairs: int  # scored at once in the reranking comparison
     repeats: int  # turns of each method
+    batches: tuple[int, ...]  # photos of the training batches whose memory is measured
 
 
 PLANS = {
-    "smoke": Plan((1_000,), (200, 400), 20, 8, 2),
-    "default": Plan((10_000, 30_000), (2_000, 4_000, 8_000, 16_000), 200, 64, 5),
-    "full": Plan((100_000, 1_000_000), (7_500, 15_000, 30_000, 60_000), 500, 128, 15),
+    "smoke": Plan((1_000,), (200, 400), 20, 8, 2, (64,)),
+    "default": Plan((10_000, 30_000), (2_000, 4_000, 8_000, 16_000), 200, 64, 5, (128, 400, 800)),
+    "full": Plan((100_000, 1_000_000), (7_500, 15_000, 30_000, 60_000), 500, 128, 15, (128, 400, 800)),
 }
 
 
