@@ -25,7 +25,7 @@ IMAGE = replace(
     crop_scale=(0.8, 1.0),
     learning_rate=3e-3,
 )
-RERANKER = replace(STUDY.reranker, triplets=8, negatives=5)
+RERANKER = replace(STUDY.reranker, group=2, groups=4, negatives=5)
 LABELS = np.repeat(np.arange(8), 4)
 
 
@@ -135,11 +135,13 @@ def test_the_seconds_of_an_epoch_add_up_over_its_parts(photos, tmp_path, clock):
     assert log.seconds.tolist() == [0.0, 9.0]  # one per step and one at the end
 
 
-@pytest.mark.parametrize("finetune", [False, True])
-def test_a_killed_training_of_the_reranker_ends_like_an_undisturbed_one(photos, tmp_path, clock, finetune):
+@pytest.mark.parametrize("finetune, group, looked", [(False, None, 12), (True, None, 12), (True, 2, 4)])
+def test_a_killed_training_of_the_reranker_ends_like_an_undisturbed_one(
+    photos, tmp_path, clock, finetune, group, looked
+):
     embedding, _ = features.extract_features(new_model(), photos, images.TestTransform(32, 32))
     neighbors, _ = retrieval.nearest_neighbors(embedding, 8)
-    settings = replace(RERANKER, triplets=4, epochs=2, finetune_epochs=2)
+    settings = replace(RERANKER, triplets=4, group=group, groups=1, epochs=2, finetune_epochs=2)
 
     def run(photos, checkpoint, seed=0):
         model, reranker = new_model(seed), RerankingTransformer(layers=2, feedforward=32)
@@ -150,7 +152,11 @@ def test_a_killed_training_of_the_reranker_ends_like_an_undisturbed_one(photos, 
         return model.state_dict() | reranker.state_dict(), log
 
     whole = run(photos, "whole.pt")
-    for looks in (90, 250):  # of 320, 20 a step: in the first epoch's fifth step, in the second's fifth
+    for step in (
+        4,
+        12,
+    ):  # of 16, `looked` photos each: in the first epoch's fifth step, in the second's fifth
+        looks = step * looked + 2
         with pytest.raises(KeyboardInterrupt):
             run(Failing(photos, looks), f"{looks}.pt")
         assert torch.load(tmp_path / f"{looks}.pt", weights_only=True)["step"] == 3
