@@ -9,8 +9,8 @@ from PIL import Image
 from waldo_utils.files import write_atomically
 from waldo_utils.study import Study
 
-WIDTH = 800  # pixels of the report's pictures at most; they are in full beside it
-QUALITY = 40  # of its WebP pictures
+WIDTH = 680  # pixels of the report's pictures at most; they are in full beside it
+QUALITY = 30  # of its WebP pictures
 STYLE = """
 body { font: 16px/1.55 system-ui, sans-serif; color: #222; margin: 0; }
 main { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
