@@ -49,8 +49,10 @@ class Plan:
     batches: tuple[int, ...]  # photos of the training batches whose memory is measured
 
 
+_TINY = Plan((1_000,), (200, 400), 20, 8, 2, (64,))
 PLANS = {
-    "smoke": Plan((1_000,), (200, 400), 20, 8, 2, (64,)),
+    "smoke": _TINY,
+    "rehearsal": _TINY,
     "default": Plan((10_000, 30_000), (2_000, 4_000, 8_000, 16_000), 200, 64, 5, (128, 400)),
     "full": Plan((100_000, 1_000_000), (7_500, 15_000, 30_000, 60_000), 500, 128, 15, (128, 400, 800)),
 }
