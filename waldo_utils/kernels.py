@@ -91,6 +91,7 @@ def execute(notebook: Path, output: Path, parameters: dict, work: Path, lock: in
         raise
     finally:
         if partial.exists():
+            _forget_places(partial, output)
             rename(partial, output)
     return fault
 
@@ -128,6 +129,17 @@ def _run(future: Future, notebook: Path, output: Path, parameters: dict, manager
         future.set_exception(error)
     finally:
         ensure_event_loop().close()
+
+
+def _forget_places(executed: Path, output: Path) -> None:
+    """Keep of the paths that papermill notes only the file's name: an executed copy says nothing of its machine."""
+    import nbformat
+
+    with suppress(OSError, ValueError):  # one that was cut short stays as it is
+        notebook = nbformat.read(executed, as_version=4)
+        for key in ("input_path", "output_path"):
+            notebook.metadata.get("papermill", {})[key] = output.name
+        nbformat.write(notebook, executed)
 
 
 def _first(source: str) -> str:

@@ -95,6 +95,6 @@ def _ours(root: Path, drawn: RenderedSet) -> Path:
     except (FileNotFoundError, ValueError):
         return root  # the renderer says what is wrong with it
     if any(written.get(name, value) != value for name, value in asdict(drawn).items()):
-        print(f"{root} holds photos of other settings: rendering it anew")
+        print(f"{root.name} holds photos of other settings: rendering it anew")
         shutil.rmtree(root)
     return root
