@@ -82,6 +82,7 @@ def test_tables_hold_fractions_and_their_provenance():
         artifacts.save_table(STUDY, "main", table.assign(**{"R@1": [50.0, 1.0]}))
     with pytest.raises(ValueError, match=r"seeds: \[0\], now \[5\]"):
         artifacts.load_table(replace(STUDY, seeds=(5,)), "main")
+    artifacts.load_table(replace(STUDY, summary="other words"), "main")
     path = artifacts.results_folder(STUDY) / "tables" / "main.csv"
     path.write_text(path.read_text().replace("0.5", "0.9"))
     with pytest.raises(

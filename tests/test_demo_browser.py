@@ -10,9 +10,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import nbformat
@@ -21,6 +18,7 @@ import pytest
 from PIL import Image
 from test_searching import drawn_photo
 
+from waldo_utils.demo_pictures import await_page
 from waldo_utils.study import ROOT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -62,16 +60,8 @@ def address(tmp_path_factory):
         server = subprocess.Popen(
             [sys.executable, "-c", code], env=environment, stdout=log, stderr=log, cwd=folder
         )
-    until = time.monotonic() + PATIENCE / 1000
     try:
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/voila/static/none").close()
-            except urllib.error.HTTPError:
-                break
-            except OSError:
-                assert server.poll() is None and time.monotonic() < until, (folder / "log.txt").read_text()
-                time.sleep(0.2)
+        await_page(server, port, PATIENCE / 1000)
         yield f"http://127.0.0.1:{port}/"
     finally:
         server.terminate()

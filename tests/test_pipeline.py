@@ -47,6 +47,19 @@ def ran(folders):
     return [line.split()[0] for line in lines]
 
 
+def test_force_trains_and_extracts_from_the_start(folders):
+    state, begun = folders.data / "global" / "seed0_12.pt", folders.data / "global" / "seed0_12.partial"
+    begun.mkdir(parents=True)
+    (begun / "0.npy").touch()
+    state.touch()
+    assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 0
+    assert state.exists()
+    assert begun.exists()
+    assert pipeline.run(STUDY, force=True, folders=folders, stages=STAGES) == 0
+    assert not state.exists()
+    assert not begun.exists()
+
+
 def test_only_what_changed_runs(folders, capfd):
     assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 0
     assert ran(folders) == ["01_first", "02_second"]
@@ -56,6 +69,8 @@ def test_only_what_changed_runs(folders, capfd):
     assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 0
     assert ran(folders) == []
     assert "nothing to do" in capfd.readouterr().out
+    assert pipeline.run(replace(STUDY, summary="other words"), folders=folders, stages=STAGES) == 0
+    assert ran(folders) == []
 
     notebook = folders.notebooks / "02_second.ipynb"
     notebook.write_text(notebook.read_text().replace("'a'", "'a' "))

@@ -213,7 +213,7 @@ def save_table(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(f"table {name!r}: metrics must be fractions in [0, 1], got\n{values}")
     path = results_folder(study) / "tables" / f"{name}.csv"
     write_atomically(path, lambda partial: table.to_csv(partial, index=False))
-    provenance = {"study": asdict(study), "torch": version("torch"), "sha256": sha256(path)}
+    provenance = {"study": _recorded(study), "torch": version("torch"), "sha256": sha256(path)}
     write_atomically(
         path.with_suffix(".json"), lambda partial: partial.write_text(json.dumps(provenance, indent=2))
     )
@@ -233,7 +233,7 @@ def load_table(study: Study, name: str) -> pd.DataFrame:
             f"{path} is missing: run the notebooks before this one with profile {study.name!r}"
         )
     provenance = _read_record(path.with_suffix(".json"), ("study",), "rerun the notebooks")
-    changed = _differences(provenance["study"], json.loads(json.dumps(asdict(study))))
+    changed = _differences(provenance["study"], _recorded(study))
     if changed:
         raise ValueError(f"{path} was made with other settings ({changed}): rerun the notebooks")
     if provenance.get("sha256", "") != sha256(path):
@@ -255,6 +255,13 @@ def _read_record(path: Path, keys: tuple[str, ...], remedy: str) -> dict:
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}): {remedy}") from None
     return record
+
+
+def _recorded(study: Study) -> dict:
+    """Return all settings of a study as JSON gives them back; its summary is prose and decides nothing."""
+    settings = json.loads(json.dumps(asdict(study)))
+    del settings["summary"]
+    return settings
 
 
 def _settings(study: Study, name: str) -> dict:

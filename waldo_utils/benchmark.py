@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from waldo_utils import approximate, metrics, results
+from waldo_utils import approximate, storage
 from waldo_utils.artifacts import write_atomically
 from waldo_utils.devices import device, linear
 from waldo_utils.models import ImageModel, RerankingTransformer
@@ -212,20 +212,14 @@ def precision_tables(
         One row per precision: `method`, `changed@1` (the share of queries with another first neighbor than in float32)
         and the metrics of `results.hit_table`; and the paired differences of `results.difference_table`.
     """
-    hits, first = {}, {}
-    for name, precision in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        orders = [
+    reranked = {
+        name: [
             reorder(shortlist, rerank_scores(reranker, features, features, shortlist[:, :depth], precision))
             for features, reranker, shortlist in zip(local, rerankers, neighbors, strict=True)
         ]
-        hits[name] = [metrics.hits(order, labels, labels) for order in orders]
-        first[name] = np.stack([order[:, 0] for order in orders])
-    relevant = metrics.relevant_counts(labels)
-    table = results.hit_table(hits, labels, relevant, resamples)
-    table.insert(
-        1, "changed@1", [float((first[name] != first["float32"]).mean()) for name in table.method]
-    )
-    return table, results.difference_table(hits, [("bfloat16", "float32")], labels, relevant, resamples)
+        for name, precision in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
+    }
+    return storage.beside_float32(reranked, labels, resamples)
 
 
 def search_growth(plan: Plan, dim: int = DIM) -> pd.DataFrame:

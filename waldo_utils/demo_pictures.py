@@ -43,7 +43,7 @@ def served(profile: str) -> Iterator[str]:
     """Serve the page of a profile and yield its address.
 
     Raises:
-        RuntimeError: the server ends or does not answer.
+        RuntimeError: the server ends or does not answer: `make demo` shows why.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -52,18 +52,7 @@ def served(profile: str) -> Iterator[str]:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     server = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
     try:
-        until = time.monotonic() + PATIENCE / 1000
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/voila/static/none").close()
-            except urllib.error.HTTPError:
-                break
-            except OSError:
-                if server.poll() is not None or time.monotonic() > until:
-                    raise RuntimeError(
-                        f"the page does not answer: try `make demo PROFILE={profile}`"
-                    ) from None
-                time.sleep(0.5)
+        await_page(server, port, PATIENCE / 1000)
         yield f"http://127.0.0.1:{port}/"
     finally:
         server.terminate()
@@ -72,6 +61,26 @@ def served(profile: str) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+def await_page(server: subprocess.Popen, port: int, seconds: float) -> None:
+    """Return as soon as the page's server answers.
+
+    Raises:
+        RuntimeError: it has ended, or so many seconds are over.
+    """
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/voila/static/none").close()
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            if server.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(
+                    f"the page on port {port} does not answer: open it by `make demo`"
+                ) from None
+            time.sleep(0.2)
 
 
 def session(page, address: str, example: int, stranger: bytes) -> dict[str, Image.Image]:

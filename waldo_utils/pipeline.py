@@ -3,9 +3,10 @@
 import ast
 import hashlib
 import resource
+import shutil
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -174,6 +175,8 @@ def run(
                 if force:
                     for checkpoint in folders.data.rglob("*.pt"):
                         checkpoint.unlink()
+                    for begun in list(folders.data.rglob("*.partial/")):  # extractions and scorings
+                        shutil.rmtree(begun)
                 return _run(stages, chosen, study, force or bool(only), parameters, folders, lock)
         except kernels.Stopped as stopped:
             to_do = [stage.stem for stage in chosen if not _stamp(stage, folders).exists()]
@@ -259,7 +262,7 @@ def _fingerprint(stage: Stage, study: Study, parameters: dict, folders: Folders)
     """
     notebook = folders.notebooks / f"{stage.stem}.ipynb"
     versions = [(name, version(name)) for name in LIBRARIES]
-    digest = hashlib.sha256(repr((study, sorted(parameters.items()), versions)).encode())
+    digest = hashlib.sha256(repr((replace(study, summary=""), sorted(parameters.items()), versions)).encode())
     code = sources(notebook)
     for path in [notebook, *code]:
         digest.update(path.name.encode() + path.read_bytes())

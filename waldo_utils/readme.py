@@ -26,7 +26,7 @@ def main_table() -> str:
             cells.append(_with_interval(found.iloc[0]) if len(found) else "not run")
         rows.append("| " + " | ".join(cells) + " |")
     notes = [
-        f"`{name}`: {PROFILES[name].summary.split(',')[0]}; {int(table.queries.iloc[0]):,} queries of "
+        f"`{name}`: {PROFILES[name].summary}; {int(table.queries.iloc[0]):,} queries of "
         f"{int(table.products.iloc[0])} products, {int(table.seeds.iloc[0])} seeds."
         for name, table in tables.items()
         if table is not None

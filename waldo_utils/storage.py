@@ -220,7 +220,7 @@ def storage_table(
         neighbor than with float32) and the metrics of `results.hit_table`; and the paired differences of each kind to
         float32, as `results.difference_table` has them.
     """
-    hits, sizes, first = {}, {}, {}
+    reranked, sizes = {}, {}
     for kind in KINDS:
         place, orders = folder / kind.replace(" ", "_"), []
         for features, reranker, shortlist in zip(local, rerankers, neighbors, strict=True):
@@ -230,11 +230,33 @@ def storage_table(
             orders.append(reorder(shortlist, scores))
             sizes[kind] = store.photo_bytes
             shutil.rmtree(place)
-        hits[kind] = [metrics.hits(order, labels, labels) for order in orders]
-        first[kind] = np.stack([order[:, 0] for order in orders])
-    relevant = metrics.relevant_counts(labels)
-    table = results.hit_table(hits, labels, relevant, resamples).rename(columns={"method": "storage"})
+        reranked[kind] = orders
+    table, differences = beside_float32(reranked, labels, resamples)
+    table = table.rename(columns={"method": "storage"})
     table.insert(1, "bytes per photo", [sizes[kind] for kind in KINDS])
-    table.insert(2, "changed@1", [float((first[kind] != first["float32"]).mean()) for kind in KINDS])
-    pairs = [(kind, "float32") for kind in KINDS[1:]]
+    return table, differences
+
+
+def beside_float32(
+    reranked: dict[str, list[np.ndarray]], labels: np.ndarray, resamples: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Compare ways to keep or to compute the same scores with "float32", which is one of them.
+
+    Args:
+        reranked: name -> (N, K) neighbors in the order that it gives, for each seed.
+        labels: (N,) product of each photo.
+        resamples: of the bootstrap over products.
+
+    Returns:
+        One row per name: `method`, `changed@1` (the share of queries with another first neighbor than with float32)
+        and the metrics of `results.hit_table`; and the paired differences of the others to float32.
+    """
+    hits = {
+        name: [metrics.hits(order, labels, labels) for order in orders] for name, orders in reranked.items()
+    }
+    first = {name: np.stack([order[:, 0] for order in orders]) for name, orders in reranked.items()}
+    relevant = metrics.relevant_counts(labels)
+    table = results.hit_table(hits, labels, relevant, resamples)
+    table.insert(1, "changed@1", [float((first[name] != first["float32"]).mean()) for name in table.method])
+    pairs = [(name, "float32") for name in hits if name != "float32"]
     return table, results.difference_table(hits, pairs, labels, relevant, resamples)

@@ -142,7 +142,7 @@ PROFILES: dict[str, Study] = {
     for study in (
         Study(
             name="mini",
-            summary="rendered products, about 15 minutes on two CPU cores",
+            summary="rendered products",
             data=DataStage(
                 source="rendered",
                 transfer="rendered",
@@ -158,7 +158,7 @@ PROFILES: dict[str, Study] = {
         ),
         Study(
             name="smoke",
-            summary="a few rendered products, two minutes: tests the machinery, not the method",
+            summary="a few rendered products: tests the machinery, not the method",
             data=DataStage(
                 source="rendered",
                 transfer="rendered",
@@ -172,7 +172,7 @@ PROFILES: dict[str, Study] = {
         ),
         Study(
             name="grocery",
-            summary="real photos of 81 grocery products, about 20 minutes on two CPU cores",
+            summary="real photos of 81 grocery products",
             data=DataStage(
                 source="grocery", transfer="rendered", cache_size=128, rendered_transfer=_TRANSFER
             ),
