@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from test_searching import drawn_photo
 
-from waldo_utils.demo_pictures import await_page
+from waldo_utils.demo_pictures import await_page, drag
 from waldo_utils.study import ROOT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -114,14 +114,6 @@ def _side(page, name):
     return page.get_by_label(name, exact=True)
 
 
-def _drag(page, start, end):
-    page.mouse.move(*start)
-    page.mouse.down()
-    page.mouse.move((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
-    page.mouse.move(*end)
-    page.mouse.up()
-
-
 def test_a_visitor_uploads_drags_resizes_and_chooses(visited, tmp_path):
     page, outside = visited
     _status(page, "with the whole photo")
@@ -138,7 +130,7 @@ def test_a_visitor_uploads_drags_resizes_and_chooses(visited, tmp_path):
     scale = photo["width"] / 1000
     corner = (photo["x"] + 200 * scale, photo["y"] + 100 * scale)
     end = (photo["x"] + 600 * scale, photo["y"] + 500 * scale)
-    _drag(page, corner, end)
+    drag(page, corner, end)
     _status(page, "with a box of")
     left, top, width, height = (
         int(_side(page, name).input_value()) for name in ("left", "top", "width", "height")
@@ -148,7 +140,7 @@ def test_a_visitor_uploads_drags_resizes_and_chooses(visited, tmp_path):
     assert page.locator(".waldo .card p").all_inner_texts() != before
     _shot(page, "2_box")
 
-    _drag(page, end, (end[0] + 100 * scale, end[1] + 100 * scale))
+    drag(page, end, (end[0] + 100 * scale, end[1] + 100 * scale))
     page.wait_for_function(
         "width => +document.querySelectorAll('.waldo input[type=number]')[2].value > width + 50", arg=width
     )

@@ -83,6 +83,15 @@ def await_page(server: subprocess.Popen, port: int, seconds: float) -> None:
             time.sleep(0.2)
 
 
+def drag(page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Drag the mouse from one point of the page to another as a hand would."""
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.wait_for_timeout(100)  # the widget listens to moves once it has drawn the box that was begun
+    page.mouse.move(*end, steps=8)
+    page.mouse.up()
+
+
 def session(page, address: str, example: int, stranger: bytes) -> dict[str, Image.Image]:
     """Use the page as a visitor would and return its pictures by name.
 
@@ -107,13 +116,6 @@ def session(page, address: str, example: int, stranger: bytes) -> dict[str, Imag
             "text => document.querySelector('.waldo .status')?.innerText.includes(text)", arg=text
         )
 
-    def drag(start: tuple[float, float], end: tuple[float, float]) -> None:
-        page.mouse.move(*start)
-        page.mouse.down()
-        page.mouse.move((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
-        page.mouse.move(*end)
-        page.mouse.up()
-
     page.goto(address)
     page.wait_for_selector(".waldo .card img")
     page.wait_for_function("document.querySelector('.waldo .wrapper img').naturalWidth > 100")
@@ -126,11 +128,11 @@ def session(page, address: str, example: int, stranger: bytes) -> dict[str, Imag
     def place(x: float, y: float) -> tuple[float, float]:
         return photo["x"] + x * photo["width"], photo["y"] + y * photo["height"]
 
-    drag(place(*START), place(*DRAWN))
+    drag(page, place(*START), place(*DRAWN))
     wait("a box of")
     shot("2_box", ".waldo button:has-text('Compare 10')")
     before = page.locator(".waldo .status").inner_text()
-    drag(place(*DRAWN), place(*RESIZED))
+    drag(page, place(*DRAWN), place(*RESIZED))
     page.wait_for_function(
         "before => document.querySelector('.waldo .status').innerText !== before", arg=before
     )
