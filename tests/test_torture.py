@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import psutil
 import pytest
 import torture
 
-from waldo_utils import locks
+from waldo_utils import kernels, locks
 from waldo_utils.files import is_alive
 
 # A tiny study on the real parts: photos are rendered by two processes and cached, "trained" on with a checkpoint
@@ -96,6 +97,35 @@ def test_a_study_killed_twice_ends_with_the_tables_of_an_undisturbed_one(project
     assert len(log) == 2
     assert torture.differences(expected, torture.tables(project)) == []
     assert torture.half_written(project, copies=True) == []
+
+
+OFFLINE = ["unshare", "--map-root-user", "--net"]  # Linux: a network of its own in which nothing is up
+
+
+@pytest.mark.skipif(
+    not shutil.which("unshare") or subprocess.run([*OFFLINE, "true"], capture_output=True).returncode != 0,
+    reason="this system lends no network of its own",
+)
+def test_a_study_needs_neither_a_network_nor_a_home(project):
+    ended = subprocess.run(
+        [*OFFLINE, sys.executable, *COMMAND, "smoke"],
+        cwd=project,
+        env=os.environ | {"PYTHONPATH": str(project), "HOME": "/proc/nowhere"},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert list(torture.tables(project)) == ["sums"]
+    assert not (project / "data" / "smoke" / "jupyter" / "sockets").exists()
+
+
+def test_sockets_whose_path_would_be_too_long_lie_elsewhere(tmp_path):
+    for folder in (tmp_path, tmp_path / ("long" * 25)):
+        sockets = kernels._new_sockets(folder)
+        assert sockets.is_dir()
+        assert sockets.stat().st_mode & 0o077 == 0
+        assert len(os.fsencode(sockets)) <= kernels.LONGEST_SOCKET
+        shutil.rmtree(sockets)
 
 
 def sleeping(project: Path, profile: str = "smoke") -> subprocess.Popen:

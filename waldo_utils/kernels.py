@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from waldo_utils.files import rename, write_atomically
 # is a tenth faster. Other C libraries take no notice.
 KEEP_MEMORY = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 GRACE = 10  # seconds that a kernel gets to end by itself when a run is stopped
+LONGEST_SOCKET = 90  # bytes of a folder's path; that of a socket may have 103 on some systems
 
 
 class Stopped(BaseException):
@@ -80,9 +83,14 @@ def execute(notebook: Path, output: Path, parameters: dict, work: Path, lock: in
             await super().start_kernel(**options, **inherited)
 
     partial = output.with_name(f"{output.stem}.{os.getpid()}.partial{output.suffix}")
+    sockets = _new_sockets(work)
+    if os.name == "posix":  # files that nobody else can open: no network takes part, not even the loopback
+        connection = {"transport": "ipc", "ip": str(sockets / "kernel")}
+    else:
+        connection = {"transport_encryption": "auto"}
     future: Future[str] = Future()
     # In a thread of its own: in the main thread nbclient would take the signals, and call a stop a dead kernel.
-    work_on = (future, notebook, partial, parameters, Manager)
+    work_on = (future, notebook, partial, parameters, Manager, connection)
     threading.Thread(target=_run, args=work_on, daemon=True).start()
     try:
         fault = future.result()  # not join: interrupted, it takes a thread for ended (Python 3.11)
@@ -90,13 +98,26 @@ def execute(notebook: Path, output: Path, parameters: dict, work: Path, lock: in
         _end(future, started)
         raise
     finally:
+        shutil.rmtree(sockets, ignore_errors=True)
         if partial.exists():
             _forget_places(partial, output)
             rename(partial, output)
     return fault
 
 
-def _run(future: Future, notebook: Path, output: Path, parameters: dict, manager: type) -> None:
+def _new_sockets(work: Path) -> Path:
+    """Return a new folder of this user alone for a kernel's sockets: in `work`, where its path is short enough."""
+    sockets = work / "sockets"
+    if len(os.fsencode(sockets)) > LONGEST_SOCKET:
+        return Path(tempfile.mkdtemp(prefix="waldo-"))
+    shutil.rmtree(sockets, ignore_errors=True)  # of a run that was killed
+    sockets.mkdir(parents=True, mode=0o700)
+    return sockets
+
+
+def _run(
+    future: Future, notebook: Path, output: Path, parameters: dict, manager: type, connection: dict
+) -> None:
     """Execute a notebook and give the future what went wrong."""
     import papermill
     from jupyter_core.utils import ensure_event_loop
@@ -113,7 +134,7 @@ def _run(future: Future, notebook: Path, output: Path, parameters: dict, manager
             cwd=str(notebook.parent),
             progress_bar=False,
             log_output=False,
-            config=Config({manager.__name__: {"transport_encryption": "auto"}}),
+            config=Config({manager.__name__: connection}),
             kernel_manager_class=manager,
             stderr_file=sys.stderr,
             request_save_on_cell_execute=True,
