@@ -89,3 +89,17 @@ def test_the_table_has_a_row_per_effort_and_flat_is_exact(gallery):
     assert table["recall@5"].between(0, 1).all()
     sizes = table.groupby("index").MB.first()
     assert sizes["IVF,PQ32"] < sizes["Flat"] < sizes["HNSW32"]
+
+
+def test_no_graph_is_built_of_a_gallery_too_large_for_it(gallery, monkeypatch):
+    monkeypatch.setattr(approximate, "LARGEST_GRAPH", 899)
+    monkeypatch.setattr(approximate, "SIMILARITIES", 1000)  # the exact search goes query by query
+    table = approximate.index_table({900: gallery}, gallery[:3], k=5)
+    assert set(table["index"]) == {"Flat", "IVF,Flat", "IVF,PQ32"}
+    assert table.loc[0, "recall@5"] == 1
+
+
+def test_the_size_of_an_index_is_that_of_its_file(gallery, tmp_path):
+    index = approximate.build(gallery, "Flat")
+    path = approximate.save(index, tmp_path / "gallery.faiss")
+    assert approximate.file_size(index) == path.stat().st_size - approximate.DIGEST

@@ -52,8 +52,26 @@ def test_bfloat16_scores_are_close(features, safe, monkeypatch):
     model = new_reranker()
     expected = plain_scores(model, *features)
     scores = reranking.rerank_scores(model, *features, precision=torch.bfloat16)
-    np.testing.assert_allclose(scores, expected, atol=0.1)
+    np.testing.assert_allclose(scores, expected, atol=0.05)
     assert not np.array_equal(scores, expected)
+
+
+def test_the_best_of_bfloat16_are_scored_again_in_float32(features):
+    model = new_reranker()
+    expected = plain_scores(model, *features)
+    rough = reranking.rerank_scores(model, *features, precision=torch.bfloat16)
+    order = np.argsort(-rough, axis=1)
+    scores = reranking.rerank_scores(model, *features, precision=torch.bfloat16, again=2)
+    for q, (best, others) in enumerate(zip(order[:, :2], order[:, 2:], strict=True)):
+        np.testing.assert_allclose(scores[q, best], expected[q, best], atol=1e-5)
+        assert scores[q, others].max() < scores[q, best].min()
+        gap = rough[q, others] - scores[q, others]  # all are lowered alike, or not at all
+        np.testing.assert_allclose(gap, gap[0], atol=1e-5)
+        assert gap[0] >= 0
+    everything = reranking.rerank_scores(model, *features, precision=torch.bfloat16, again=4)
+    np.testing.assert_allclose(everything, expected, atol=1e-5)
+    with pytest.raises(ValueError, match="5 of 4 neighbors cannot be scored again: choose from 0 to 4"):
+        reranking.rerank_scores(model, *features, again=5)
 
 
 def test_reranking_leaves_the_reranker_as_it_was(features):

@@ -101,12 +101,15 @@ def test_search_in_a_gallery_keeps_equal_photos():
     assert neighbors[:, 0].tolist() == [0, 1, 2]
 
 
-def test_search_refuses_bad_features():
+@pytest.mark.parametrize("at_once", [1, 2, 100])
+def test_search_refuses_bad_features(at_once, monkeypatch):
+    monkeypatch.setattr(retrieval, "CHECKED_AT_ONCE", at_once)
     good = np.eye(3, dtype=np.float32)
-    with pytest.raises(ValueError, match="not finite"):
-        retrieval.nearest_neighbors(good * np.nan, 1)
-    with pytest.raises(ValueError, match="not of unit length"):
-        retrieval.nearest_neighbors(good * 2, 1)
+    for fault, message in ((np.nan, "not finite"), (2, "not of unit length")):
+        bad = good.copy()
+        bad[2] *= fault
+        with pytest.raises(ValueError, match=message):
+            retrieval.nearest_neighbors(bad, 1)
     with pytest.raises(ValueError, match="choose k from 1 to 2"):
         retrieval.nearest_neighbors(good, 3)
     with pytest.raises(ValueError, match="queries have 3 numbers, the gallery 2"):

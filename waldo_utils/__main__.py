@@ -216,14 +216,15 @@ def _benchmark(options: argparse.Namespace) -> int:
     manifest = artifacts.load_frame(study, "data/manifest")
     embedding = artifacts.load_array(study, f"global/seed{study.seeds[0]}/test_features")
     facts = benchmark.machine() | {"plan": asdict(plan), "profile": study.name}
-    tables = benchmark.measure(plan, embedding, manifest.label[manifest.split == "test"].to_numpy())
     print(f"{facts['processor']}, {torch.get_num_threads()} threads, load {facts['load']:.1f} at the start")
-    for name, table in tables.items():
-        print(f"\n{name}\n{table.to_string(index=False, float_format='{:.3g}'.format, na_rep='not run')}")
     output = options.output or (benchmark.FOLDER if options.full else None)
-    if output:
-        benchmark.save(tables, output, facts)
-        print(f"\nwritten to {output}")
+    labels = manifest.label[manifest.split == "test"].to_numpy()
+    for name, table in benchmark.measure(plan, embedding, labels):
+        text = table.to_string(index=False, float_format="{:.3g}".format, na_rep="not run")
+        print(f"\n{name}\n{text}", flush=True)
+        if output:
+            benchmark.save(name, table, output, facts)
+            print(f"written to {output / name}.csv", flush=True)
     return 0
 
 

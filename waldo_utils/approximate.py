@@ -6,12 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from waldo_utils.artifacts import write_atomically
 from waldo_utils.retrieval import check_features, nearest_neighbors
 
 # Factory string -> the efforts at which it is searched: lists visited (nprobe), or candidates kept (efSearch).
 INDEXES = {"Flat": (0,), "IVF{lists},Flat": (4, 16, 64), "IVF{lists},PQ32": (16, 64), "HNSW32": (32, 128)}
+LARGEST_GRAPH = (
+    2_000_000  # features; to link more takes HNSW hours on a small machine, and half as much memory again
+)
+SIMILARITIES = 50_000_000  # held at once in the exact search of large galleries
 DIGEST = 32  # bytes of SHA-256 at the end of a file
 
 
@@ -159,7 +164,7 @@ def _check_width(index, features: np.ndarray) -> None:
 
 
 def index_table(galleries: dict[int, np.ndarray], queries: np.ndarray, k: int = 100) -> pd.DataFrame:
-    """Compare indexes with exact search on galleries of several sizes.
+    """Compare indexes with exact search on galleries of several sizes; HNSW up to `LARGEST_GRAPH`.
 
     Args:
         galleries: size -> (size, D) features, unit length.
@@ -171,16 +176,16 @@ def index_table(galleries: dict[int, np.ndarray], queries: np.ndarray, k: int = 
         exact first k neighbors that are among the first k; `p50 ms` and `p95 ms` of one query alone; `batch ms`, per
         query of all at once; `MB` of the index, `build s`.
     """
-    import faiss
-
     rows = []
     for size, gallery in galleries.items():
-        exact, _ = nearest_neighbors(queries, k, gallery)
-        for factory, efforts in INDEXES.items():
+        exact, _ = nearest_neighbors(queries, k, gallery, chunk=max(1, min(128, SIMILARITIES // size)))
+        for factory, efforts in tqdm(INDEXES.items(), f"indexes of {size:,}", unit="index", delay=10):
+            if factory.startswith("HNSW") and size > LARGEST_GRAPH:
+                continue
             begin = time.perf_counter()
             index = build(gallery, factory)
             seconds = time.perf_counter() - begin
-            megabytes = len(faiss.serialize_index(index)) / 1e6
+            megabytes = file_size(index) / 1e6
             for effort in efforts:
                 search(index, queries[:1], k, effort)  # warm-up
                 begin = time.perf_counter()
@@ -197,6 +202,16 @@ def index_table(galleries: dict[int, np.ndarray], queries: np.ndarray, k: int = 
                 rows.append(row | {"p50 ms": p50, "p95 ms": p95, "batch ms": 1e3 * batch,
                                    "MB": megabytes, "build s": seconds})  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def file_size(index) -> int:
+    """Return the bytes of an index on disk, without holding a copy of it."""
+    import faiss
+
+    written = []
+    writer = faiss.PyCallbackIOWriter(lambda part: written.append(len(part)))
+    faiss.write_index(index, writer)
+    return sum(written)
 
 
 def shared(found: np.ndarray, exact: np.ndarray, k: int) -> float:

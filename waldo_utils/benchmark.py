@@ -10,8 +10,9 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,19 @@ from waldo_utils.devices import device, linear
 from waldo_utils.models import ImageModel, RerankingTransformer
 from waldo_utils.reranking import PAIRS, rerank_scores
 from waldo_utils.retrieval import nearest_neighbors, reorder
-from waldo_utils.scorer import GALLERY, QUERY, Scorer
 from waldo_utils.study import ROOT
 
 FOLDER = ROOT / "results" / "benchmarks"
 DIM, HEADS, PLACES = 128, 4, 49  # of the study's local features
 SIZES = {"published (6 layers, 1024)": (6, 1024), "small (2 layers, 256)": (2, 256)}  # layers, feed-forward
 SOP_QUERIES, SOP_DEPTH = 60_502, 100
+AGAIN = 16  # best neighbors that are scored again in float32
+PRECISIONS = {
+    "float32": (torch.float32, 0),
+    "bfloat16": (torch.bfloat16, 0),
+    f"bfloat16, best {AGAIN} again": (torch.bfloat16, AGAIN),
+}  # ways to rerank: precision, and neighbors that are scored again in float32
+PUBLISHED_PASS = 3_000  # queries whose neighbor of one rank the published loop scores at once
 RESNET50 = 4.09e9  # multiply-adds of a 224-pixel photo
 GPU_RATE = 989e12  # operations a second, NVIDIA's figure for an H100 (SXM), bfloat16, dense
 SERVER_MEMORY = 256e9  # bytes of one machine, for what galleries would need
@@ -44,17 +51,20 @@ class Plan:
     galleries: tuple[int, ...]  # photos of the drawn galleries that indexes are compared on
     searches: tuple[int, ...]  # photos that search among themselves
     queries: int  # of the index comparison
-    pairs: int  # scored at once in the reranking comparison
+    pairs: int  # that the textbook module scores at once: one rank of so many queries
+    shortlists: int  # of SOP_DEPTH neighbors each, that the scorer reranks beside it
     repeats: int  # turns of each method
     batches: tuple[int, ...]  # photos of the training batches whose memory is measured
 
 
-_TINY = Plan((1_000,), (200, 400), 20, 8, 2, (64,))
+_TINY = Plan((1_000,), (200, 400), 20, 60, 1, 2, (64,))
 PLANS = {
     "smoke": _TINY,
     "rehearsal": _TINY,
-    "default": Plan((10_000, 30_000), (2_000, 4_000, 8_000, 16_000), 200, 64, 5, (128, 400)),
-    "full": Plan((100_000, 1_000_000), (7_500, 15_000, 30_000, 60_000), 500, 128, 15, (128, 400, 800)),
+    "default": Plan((10_000, 30_000), (2_000, 4_000, 8_000, 16_000), 200, 750, 4, 3, (128, 400)),
+    "full": Plan(
+        (100_000, 1_000_000), (7_500, 15_000, 30_000, 60_000), 500, PUBLISHED_PASS, 10, 7, (128, 400, 800)
+    ),
 }
 
 
@@ -150,52 +160,70 @@ def matrix_rate(precision: torch.dtype, size: int = 1024, repeats: int = 5) -> f
 
 @torch.inference_mode()
 def reranking_speed(plan: Plan) -> pd.DataFrame:
-    """Measure the textbook module, one rank of the shortlists at a time, against the `Scorer` in two precisions.
+    """Measure the textbook module, one rank of the shortlists at a time, against `rerank_scores` in its precisions.
+
+    The published loop scores `PUBLISHED_PASS` pairs at once. On a processor that is slow by itself, since what lies
+    between two layers leaves the cache; so the textbook module is also run on as few pairs at once as the scorer.
 
     Returns:
-        One row per size and method: `size`, `method`, `ms per pair` (median), `ratio` (median over turns of the textbook
-        module's time by the method's), `share of matrix rate` (of its own precision, counting what the method computes),
-        `peak MB`, `device`. Where there is no GPU, its rows are missing figures: not run.
+        One row per size and method: `size`, `method`, `pairs at once`, `ms per pair` (median), `ratio` (median over
+        turns of the first method's time by the method's), `share of matrix rate` (of its own precision, counting what
+        the method computes), `peak MB`, `device`. Where there is no GPU, its rows are missing figures: not run.
     """
     rng = np.random.default_rng(0)
-    local = rng.standard_normal((16, DIM, 7, 7)).astype(np.float16)
-    pairs = rng.integers(0, len(local), (2, plan.pairs))
+    local = rng.standard_normal((4 * SOP_DEPTH, DIM, 7, 7)).astype(np.float16)
+    maps = torch.from_numpy(local).float().to(device())
+    pairs = torch.from_numpy(rng.integers(0, len(local), (2, plan.pairs)))
+    shortlists = rng.permuted(np.tile(np.arange(len(local)), (plan.shortlists, 1)), axis=1)[:, :SOP_DEPTH]
+    few = min(PAIRS[device().type], plan.pairs)
     rates = {p: matrix_rate(p, repeats=plan.repeats) for p in (torch.float32, torch.bfloat16)}
     rows = []
     for name, (layers, feedforward) in SIZES.items():
         torch.manual_seed(0)
         reranker = RerankingTransformer(DIM, HEADS, layers, feedforward).eval().to(device())
-        textbook = Textbook(reranker).eval().to(device())
-        maps = torch.from_numpy(local).float().to(device())
-        calls = {"textbook": lambda: textbook(maps[pairs[0]], maps[pairs[1]])}
-        calls["scorer float32"] = _scoring(Scorer(reranker), local, pairs)
-        calls["scorer bfloat16"] = _scoring(Scorer(reranker, torch.bfloat16), local, pairs)
-        seconds = in_turns(calls, plan.repeats)
-        products = pair_products(layers, feedforward)
-        for method, taken in seconds.items():
-            rate = rates[torch.bfloat16 if "bfloat16" in method else torch.float32]
-            work = products[method != "textbook"] * plan.pairs
+        textbook, scorer = pair_products(layers, feedforward)
+        runs = {
+            f"textbook, {many}": Run(_textbook(reranker, maps, pairs, at_once), plan.pairs, at_once, textbook)
+            for many, at_once in (("many at once", plan.pairs), ("few at once", few))
+        }
+        for method, (precision, again) in PRECISIONS.items():
+            call = partial(
+                rerank_scores, reranker, local[: plan.shortlists], local, shortlists, precision, again
+            )
+            work = scorer * (1 + again / SOP_DEPTH)
+            runs[f"scorer {method}"] = Run(call, shortlists.size, few, work, precision)
+        calls = {method: run.call for method, run in runs.items()}
+        taken = {m: np.divide(s, runs[m].pairs) for m, s in in_turns(calls, plan.repeats).items()}
+        first = next(iter(taken.values()))
+        for method, run in runs.items():
             rows.append({
-                "size": name, "method": method, "ms per pair": 1e3 * np.median(taken) / plan.pairs,
-                "ratio": float(np.median(np.divide(seconds["textbook"], taken))),
-                "share of matrix rate": work / np.median(taken) / rate,
-                "peak MB": peak_memory(calls[method]) / 1e6, "device": device().type,
+                "size": name, "method": method, "pairs at once": run.at_once,
+                "ms per pair": 1e3 * np.median(taken[method]), "ratio": float(np.median(first / taken[method])),
+                "share of matrix rate": run.products / np.median(taken[method]) / rates[run.precision],
+                "peak MB": peak_memory(run.call) / 1e6, "device": device().type,
             })  # fmt: skip
             if not torch.cuda.is_available():
                 rows.append({"size": name, "method": method, "device": "cuda"})
     return pd.DataFrame(rows).sort_values(["device", "size"], kind="stable", ignore_index=True)
 
 
-def _scoring(scorer: Scorer, local: np.ndarray, pairs: np.ndarray) -> Callable[[], object]:
-    """Return a call that encodes the photos and scores the pairs, as `rerank_scores` does."""
+@dataclass(frozen=True)
+class Run:
+    """One method of the reranking comparison."""
 
-    def run() -> None:
-        query, gallery = (scorer.encode(local, np.arange(len(local)), side) for side in (QUERY, GALLERY))
-        for start in range(0, pairs.shape[1], PAIRS[device().type]):
-            q, g = pairs[:, start : start + PAIRS[device().type]]
-            scorer.score(query[q], gallery[g])
+    call: Callable[[], object]
+    pairs: int  # that the call scores
+    at_once: int
+    products: float  # multiply-adds per pair
+    precision: torch.dtype = torch.float32
 
-    return run
+
+def _textbook(
+    reranker: RerankingTransformer, maps: Tensor, pairs: Tensor, at_once: int
+) -> Callable[[], object]:
+    """Return a call that scores pairs (2, P) of local feature maps (N, D, h, w), so many at once."""
+    module = Textbook(reranker).eval().to(device())
+    return lambda: [module(maps[query], maps[gallery]) for query, gallery in pairs.split(at_once, 1)]
 
 
 def precision_tables(
@@ -206,7 +234,7 @@ def precision_tables(
     depth: int,
     resamples: int,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rerank in float32 and in bfloat16; the arguments are those of `storage.storage_table`.
+    """Rerank in each of `PRECISIONS`; the arguments are those of `storage.storage_table`.
 
     Returns:
         One row per precision: `method`, `changed@1` (the share of queries with another first neighbor than in float32)
@@ -214,10 +242,12 @@ def precision_tables(
     """
     reranked = {
         name: [
-            reorder(shortlist, rerank_scores(reranker, features, features, shortlist[:, :depth], precision))
+            reorder(
+                shortlist, rerank_scores(reranker, features, features, shortlist[:, :depth], precision, again)
+            )
             for features, reranker, shortlist in zip(local, rerankers, neighbors, strict=True)
         ]
-        for name, precision in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
+        for name, (precision, again) in PRECISIONS.items()
     }
     return storage.beside_float32(reranked, labels, resamples)
 
@@ -249,7 +279,7 @@ def depth_growth(plan: Plan) -> pd.DataFrame:
     """
     rng, (layers, feedforward) = np.random.default_rng(0), SIZES["small (2 layers, 256)"]
     reranker = RerankingTransformer(DIM, HEADS, layers, feedforward).eval()
-    queries = max(2, plan.pairs // 8)
+    queries = 4 * plan.shortlists
     local = rng.standard_normal((queries, DIM, 7, 7)).astype(np.float16)
     depths = (5, 10, 20, 40)
     shortlists = {depth: rng.integers(0, queries, (queries, depth)) for depth in depths}
@@ -288,12 +318,18 @@ def evaluation_cost(reranking: pd.DataFrame, search: pd.DataFrame, photo_seconds
     pair = here.set_index("method")["ms per pair"] / 1e3
     last, pairs = search.iloc[-1], SOP_QUERIES * SOP_DEPTH
     textbook, scorer = pair_products(*SIZES[published])
+    again = 1 + AGAIN / SOP_DEPTH
     rows = [
         ("extract features (ResNet-50)", SOP_QUERIES, SOP_QUERIES * RESNET50, SOP_QUERIES * photo_seconds),
         ("exact search", SOP_QUERIES, SOP_QUERIES**2 * DIM, last.seconds * (SOP_QUERIES / last.photos) ** 2),
-        ("rerank 100, textbook module", pairs, pairs * textbook, pairs * pair["textbook"]),
-        ("rerank 100, scorer float32", pairs, pairs * scorer, pairs * pair["scorer float32"]),
-        ("rerank 100, scorer bfloat16", pairs, pairs * scorer, pairs * pair["scorer bfloat16"]),
+        *(
+            (f"rerank 100, {method}", pairs, pairs * products, pairs * pair[method])
+            for method, products in (
+                ("textbook, many at once", textbook),
+                ("scorer float32", scorer),
+                (f"scorer bfloat16, best {AGAIN} again", scorer * again),
+            )
+        ),
     ]
     table = pd.DataFrame(rows, columns=["part", "count", "products", "seconds"])
     return pd.DataFrame({
@@ -340,19 +376,23 @@ def galleries(embedding: np.ndarray, labels: np.ndarray, sizes: tuple[int, ...])
     return {size: largest[:size] for size in sizes}
 
 
-def measure(plan: Plan, embedding: np.ndarray, labels: np.ndarray) -> dict[str, pd.DataFrame]:
-    """Return all speed tables by name, on galleries drawn like the given features (N, D) of products `labels` (N,)."""
+def measure(plan: Plan, embedding: np.ndarray, labels: np.ndarray) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield each speed table with its name, as soon as it is measured.
+
+    Args:
+        plan: how much is measured.
+        embedding: (N, D) global features; galleries are drawn like them.
+        labels: (N,) their products.
+    """
+    reranking, search = reranking_speed(plan), search_growth(plan)
+    yield "speed_reranking", reranking
+    yield "speed_search", search
+    yield "speed_depth", depth_growth(plan)
+    yield "speed_evaluation", evaluation_cost(reranking, search, extraction_speed(plan))
     queries = approximate.drawn_gallery(embedding, labels, plan.queries, seed=1)
-    tables = {"speed_reranking": reranking_speed(plan), "speed_search": search_growth(plan)}
-    tables["speed_depth"] = depth_growth(plan)
-    tables["speed_indexes"] = approximate.index_table(galleries(embedding, labels, plan.galleries), queries)
-    tables["speed_evaluation"] = evaluation_cost(
-        tables["speed_reranking"], tables["speed_search"], extraction_speed(plan)
-    )
-    tables["speed_galleries"] = gallery_needs(
-        tables["speed_indexes"], tables["speed_reranking"], 2 * DIM * PLACES
-    )
-    return tables
+    indexes = approximate.index_table(galleries(embedding, labels, plan.galleries), queries)
+    yield "speed_indexes", indexes
+    yield "speed_galleries", gallery_needs(indexes, reranking, 2 * DIM * PLACES)
 
 
 def machine() -> dict[str, object]:
@@ -373,13 +413,12 @@ def machine() -> dict[str, object]:
     }
 
 
-def save(tables: dict[str, pd.DataFrame], folder: Path, facts: dict[str, object]) -> None:
-    """Write each table as CSV, and what it hangs on as JSON beside it."""
-    for name, table in tables.items():
-        path = folder / f"{name}.csv"
-        write_atomically(path, lambda partial: table.to_csv(partial, index=False))
-        content = json.dumps(facts, indent=2)
-        write_atomically(path.with_suffix(".json"), lambda partial: partial.write_text(content))
+def save(name: str, table: pd.DataFrame, folder: Path, facts: dict[str, object]) -> None:
+    """Write a table as CSV, and what it hangs on as JSON beside it."""
+    path = folder / f"{name}.csv"
+    write_atomically(path, lambda partial: table.to_csv(partial, index=False))
+    content = json.dumps(facts, indent=2)
+    write_atomically(path.with_suffix(".json"), lambda partial: partial.write_text(content))
 
 
 def kept(name: str, folder: Path = FOLDER) -> tuple[pd.DataFrame, dict[str, object]]:

@@ -16,8 +16,9 @@ from waldo_utils.retrieval import reorder
 from waldo_utils.scorer import GALLERY, QUERY, Scorer
 
 WEIGHTS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
-PAIRS = {"cpu": 32, "cuda": 4096}  # scored at once: their activations fit the processor's cache
+PAIRS = {"cpu": 48, "cuda": 4096}  # scored at once: their activations fit the processor's cache
 CODES = 512_000_000  # bytes of photos' codes held at once
+TINY = 1e-3  # between the worst score in float32 and the best of the others
 
 
 @torch.inference_mode()
@@ -27,6 +28,7 @@ def rerank_scores(
     gallery_local: np.ndarray,
     neighbors: np.ndarray,
     precision: torch.dtype = torch.float32,
+    again: int = 0,
     partial: Path | None = None,
 ) -> np.ndarray:
     """Score every query against each of its neighbors with the transformer; `retrieval.reorder` sorts by it.
@@ -40,8 +42,10 @@ def rerank_scores(
         gallery_local: (N, D, h, w) local features of the gallery, likewise.
         neighbors: (Q, K) rows of the gallery.
         precision: float32 gives the scores of the transformer's `forward`; bfloat16 is up to twice as fast, but
-            its third digit decides between look-alikes: with the starting weights it gave another first neighbor
-            to a tenth of the queries, so the study does not use it.
+            its third digit decides between look-alikes, and some queries get another first neighbor.
+        again: so many of each query's best are scored again in float32, which mends that; the scores of the others
+            are lowered alike until they lie behind. So a neighbor's place can only differ from that of float32 where
+            bfloat16 misses it among these best: twice as many as are looked at leave nothing to be seen.
         partial: a folder that keeps what is done until all is, so that a killed scoring goes on there;
             None: nothing is kept.
 
@@ -49,8 +53,8 @@ def rerank_scores(
         (Q, K) float32 scores.
 
     Raises:
-        ValueError: shapes do not fit together, neighbors are not rows of the gallery, or features or weights
-            are not finite.
+        ValueError: shapes do not fit together, neighbors are not rows of the gallery, `again` is more than they are,
+            or features or weights are not finite.
     """
     _check_pairs(query_local, gallery_local, neighbors)
     if query_local.shape[1] != reranker.segment.embedding_dim:
@@ -58,27 +62,53 @@ def rerank_scores(
             f"the reranker reads {reranker.segment.embedding_dim} channels, the local features have "
             f"{query_local.shape[1]}: use the image model it was trained with"
         )
-    scorer = Scorer(reranker, precision)
+    depth = neighbors.shape[1]
+    if not 0 <= again <= depth:
+        raise ValueError(f"{again} of {depth} neighbors cannot be scored again: choose from 0 to {depth}")
+    scorer, exact = Scorer(reranker, precision), Scorer(reranker)
     if not len(neighbors):
         return np.empty(neighbors.shape, dtype=np.float32)
-    content = partial and fingerprint(reranker, query_local, gallery_local, neighbors, precision)
+    content = partial and fingerprint(reranker, query_local, gallery_local, neighbors, precision, again)
     kept = ResumableArrays(partial, len(neighbors), content)
-    depth, pairs = neighbors.shape[1], PAIRS[device().type]
     places = query_local.shape[2] * query_local.shape[3]  # of a map
-    block = max(1, CODES // (scorer.photo_bytes(places) * (depth + 1)))  # queries
+    query_bytes = max(scorer.photo_bytes(places) * (depth + 1), exact.photo_bytes(places) * (again + 1))
+    block = max(1, CODES // query_bytes)  # queries
     for start in tqdm(range(kept.done, len(neighbors), block), desc="rerank", unit="block", delay=10):
         shortlist = neighbors[start : start + block]  # (b, K)
-        rows, positions = np.unique(shortlist, return_inverse=True)
-        query = scorer.encode(query_local, np.arange(start, start + len(shortlist)), QUERY)
-        gallery = scorer.encode(gallery_local, rows, GALLERY)
-        owners = torch.arange(len(shortlist), device=device()).repeat_interleave(depth)  # (b * K,)
-        positions = torch.from_numpy(positions.ravel()).to(device())  # (b * K,)
-        parts = [
-            scorer.score(query[q], gallery[g])
-            for q, g in zip(owners.split(pairs), positions.split(pairs), strict=True)
-        ]
-        kept.append(torch.cat(parts).view(shortlist.shape).cpu().numpy())
+        query = np.arange(start, start + len(shortlist))
+        scores = _shortlist_scores(scorer, query_local, gallery_local, query, shortlist)  # (b, K)
+        if again:
+            order = np.argsort(-scores, axis=1, kind="stable")
+            best, others = order[:, :again], order[:, again:]
+            chosen = np.take_along_axis(shortlist, best, axis=1)  # (b, again)
+            finer = _shortlist_scores(exact, query_local, gallery_local, query, chosen)
+            rough = np.take_along_axis(scores, others, axis=1)  # (b, K - again), falling
+            ahead = rough[:, :1] - finer.min(axis=1, keepdims=True) + TINY  # (b, 1), or (b, 0)
+            np.put_along_axis(scores, best, finer, axis=1)
+            np.put_along_axis(scores, others, rough - np.maximum(ahead, 0), axis=1)
+        kept.append(scores)
     return _finite(*kept.finish())
+
+
+def _shortlist_scores(
+    scorer: Scorer,
+    query_local: np.ndarray,
+    gallery_local: np.ndarray,
+    query: np.ndarray,
+    shortlist: np.ndarray,
+) -> np.ndarray:
+    """Return (b, K) scores of the queries `query` (b,) against their `shortlist` (b, K), rows of the gallery."""
+    rows, positions = np.unique(shortlist, return_inverse=True)
+    query_codes = scorer.encode(query_local, query, QUERY)
+    gallery_codes = scorer.encode(gallery_local, rows, GALLERY)
+    owners = torch.arange(len(query), device=device()).repeat_interleave(shortlist.shape[1])  # (b * K,)
+    positions = torch.from_numpy(positions.ravel()).to(device())  # (b * K,)
+    pairs = PAIRS[device().type]
+    parts = [
+        scorer.score(query_codes[q], gallery_codes[g])
+        for q, g in zip(owners.split(pairs), positions.split(pairs), strict=True)
+    ]
+    return torch.cat(parts).view(shortlist.shape).cpu().numpy()
 
 
 def local_matching(query: Tensor, gallery: Tensor) -> Tensor:

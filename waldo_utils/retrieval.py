@@ -7,6 +7,7 @@ from torch import Tensor
 from waldo_utils.devices import linear
 
 SPARE = 8  # candidates beyond the k-th: they show whether rounding could bring in yet another one
+CHECKED_AT_ONCE = 100_000  # features; large galleries would need twice their memory
 BLOCK = 64  # similarities whose maximum stands for them
 
 
@@ -73,10 +74,12 @@ def check_features(name: str, features: np.ndarray) -> None:
     Raises:
         ValueError: features (N, D) are not finite, or not of unit length.
     """
-    if not np.isfinite(features).all():
-        raise ValueError(f"some {name} features are not finite: extract them again")
-    if abs(np.linalg.norm(features, axis=1) - 1).max(initial=0) > 1e-2:
-        raise ValueError(f"some {name} features are not of unit length: normalize them first")
+    for start in range(0, len(features), CHECKED_AT_ONCE):
+        part = features[start : start + CHECKED_AT_ONCE]
+        if not np.isfinite(part).all():
+            raise ValueError(f"some {name} features are not finite: extract them again")
+        if abs(np.linalg.norm(part, axis=1) - 1).max(initial=0) > 1e-2:
+            raise ValueError(f"some {name} features are not of unit length: normalize them first")
 
 
 def _largest(similarity: Tensor, count: int) -> tuple[Tensor, Tensor]:

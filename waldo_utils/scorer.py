@@ -24,7 +24,8 @@ class Scorer:
 
     Args:
         reranker: the transformer.
-        precision: float32 gives the scores of `forward` up to rounding; bfloat16 keeps three digits.
+        precision: of the products. float32 gives the scores of `forward` up to rounding; bfloat16 keeps three
+            digits. What runs through the layers, tokens plus all that is added to them, is float32 in both.
     """
 
     def __init__(self, reranker: RerankingTransformer, precision: torch.dtype = torch.float32):
@@ -37,6 +38,9 @@ class Scorer:
                 projection[: self.dim] *= (self.dim // self.heads) ** -0.5
         self.segment, self.read_out = weights.segment.weight, weights.score  # (4, D); these stay in float32
         self.layers = weights.encoder.layers.to(precision)
+        for layer in self.layers:
+            layer.norm1.float()
+            layer.norm2.float()
         self.special = self._first_projections(self.segment[:2, None])  # (2, 1, 4 * D): [CLS] and [SEP]
 
     def photo_bytes(self, places: int) -> int:
@@ -77,22 +81,23 @@ class Scorer:
         cls, sep = self.special[:, None].expand(2, len(query), 1, -1)
         sequence = torch.cat([cls, query, sep, gallery], dim=1)  # (B, T, 4 * D)
         x, q, k, v = sequence.chunk(4, dim=2)  # (B, T, D) each
+        x = x.float()
         for i, layer in enumerate(self.layers):
             rows = x[:, :1] if i == len(self.layers) - 1 else x  # only [CLS] is read at the end
             if i > 0:
                 weight, bias = layer.self_attn.in_proj_weight, layer.self_attn.in_proj_bias
-                q = linear(rows, weight[: self.dim], bias[: self.dim])
-                k, v = linear(x, weight[self.dim :], bias[self.dim :]).chunk(2, dim=2)
+                q = _linear(rows, weight[: self.dim], bias[: self.dim])
+                k, v = _linear(x, weight[self.dim :], bias[self.dim :]).chunk(2, dim=2)
             attended = self._attend(q[:, : rows.shape[1]], k, v)
             rows = layer.norm1(rows + _module(attended, layer.self_attn.out_proj))
             x = layer.norm2(rows + _module(_module(rows, layer.linear1, relu=True), layer.linear2))
-        return self.read_out(x[:, 0].float()).squeeze(1)
+        return self.read_out(x[:, 0]).squeeze(1)
 
     def _first_projections(self, tokens: Tensor) -> Tensor:
         """Return (b, n, 4 * D): tokens (b, n, D) and their queries, keys and values in the first layer."""
-        tokens = tokens.to(self.precision)
         attention = self.layers[0].self_attn
-        return torch.cat([tokens, linear(tokens, attention.in_proj_weight, attention.in_proj_bias)], dim=2)
+        projected = _linear(tokens, attention.in_proj_weight, attention.in_proj_bias)  # (b, n, 3 * D)
+        return torch.cat([tokens.to(self.precision), projected], dim=2)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Return softmax(q k) v of every head: (B, n, D) from q (B, n, D), k and v (B, T, D)."""
@@ -118,4 +123,8 @@ def _softmax_product(logits: Tensor, v: Tensor) -> Tensor:
 
 
 def _module(x: Tensor, module: nn.Linear, relu: bool = False) -> Tensor:
-    return linear(x, module.weight, module.bias, relu)
+    return _linear(x, module.weight, module.bias, relu)
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False) -> Tensor:
+    return linear(x.to(weight.dtype), weight, bias, relu)

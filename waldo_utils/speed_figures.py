@@ -102,7 +102,7 @@ def index_scatter(table: pd.DataFrame) -> Figure:
 
 
 def ratio_bars(table: pd.DataFrame) -> Figure:
-    """Draw how many times faster than the textbook module each way to rerank is.
+    """Draw how many times as fast as the first method, the textbook module, each way to rerank is.
 
     Args:
         table: of `benchmark.reranking_speed`; rows that were not run are left out.
@@ -110,12 +110,15 @@ def ratio_bars(table: pd.DataFrame) -> Figure:
     table = table.dropna(subset="ratio")
     sizes, methods = (list(dict.fromkeys(table[column])) for column in ("size", "method"))
     with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(9, 0.5 * len(table) + 1.4))
+        figure, ax = plt.subplots(figsize=(9, 0.42 * len(table) + 1.8))
+        step = 0.8 / len(methods)
         for i, method in enumerate(methods):
             rows = table[table.method == method].set_index("size").loc[sizes]
             color, hatch = FILLS[i]
-            places = [j + 0.26 * (i - 1) for j in range(len(sizes))]
-            ax.barh(places, rows.ratio, 0.25, color=color, hatch=hatch, edgecolor="white", label=method)
+            places = [j + step * (i - (len(methods) - 1) / 2) for j in range(len(sizes))]
+            ax.barh(
+                places, rows.ratio, 0.95 * step, color=color, hatch=hatch, edgecolor="white", label=method
+            )
             for place, ratio in zip(places, rows.ratio, strict=True):
                 ax.annotate(f"{ratio:.1f}×", (ratio, place), (5, 0), textcoords="offset points", va="center")
         ax.axvline(1, color="black", linewidth=1)
@@ -123,7 +126,7 @@ def ratio_bars(table: pd.DataFrame) -> Figure:
         ax.invert_yaxis()
         ax.set(xlabel="times as fast as the textbook module", xlim=(0, 1.12 * table.ratio.max()))
         ax.grid(axis="x", alpha=0.3)
-        ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3)
+        ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2)
         figure.tight_layout()
     plt.close(figure)
     return figure
