@@ -1577,9 +1577,17 @@ def test_broken_arrays_of_an_index_are_refused(damaged, case, models):
     one_line(error, damaged / "index", "make it again with `python -m waldo_utils index")
 
 
+NOBODY = 2**22 + 1  # a process number that no system gives
+
+
 @pytest.mark.parametrize(
     "left",
-    ["shards", "global-0123456789abcdef.npy", "local-0123456789abcdef.partial.npy", "index.partial.json"],
+    [
+        "shards",
+        "global-0123456789abcdef.npy",
+        f"local-0123456789abcdef.{NOBODY}.partial.npy",
+        f"index.{NOBODY}.partial.json",
+    ],
 )
 def test_a_half_written_index_is_none_and_is_finished(indexed, tmp_path, models, left):
     output = tmp_path / "index"
@@ -1589,6 +1597,7 @@ def test_a_half_written_index_is_none_and_is_finished(indexed, tmp_path, models,
         index.open_index(output, models)
     assert index.update(indexed / "photos", output, models, "mini").added == 3
     assert len(index.open_index(output, models).gallery) == 3
+    assert not list(output.rglob("*.partial*"))
 
 
 SHARDS = {

@@ -22,8 +22,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from waldo_utils import rejection, searching
-from waldo_utils.artifacts import read_array, sha256, write_atomically
+from waldo_utils.artifacts import read_array
 from waldo_utils.faults import explain
+from waldo_utils.files import remove_partials, sha256, write_atomically
 from waldo_utils.images import read_photo
 from waldo_utils.rejection import Threshold
 from waldo_utils.searching import Gallery, Models
@@ -46,7 +47,7 @@ SUFFIXES = {
     ".heif",
 }
 OWN_FILES = re.compile(
-    r"shards|(global|local)-[0-9a-f]{16}(\.partial)?\.npy|index\.partial\.json"
+    r"shards|(global|local)-[0-9a-f]{16}(\.\d+\.partial)?\.npy|index\.\d+\.partial\.json"
 )  # before the record
 SHARD = 256  # photos
 CALIBRATION_QUERIES = 200
@@ -137,6 +138,7 @@ def update(folder: Path, output: Path, models: Models, profile: str) -> Summary:
     if not files:
         raise ValueError(f"{folder} holds no photo ({', '.join(sorted(SUFFIXES))}): choose another folder")
     _check_writable(output)
+    remove_partials(output)
     same_models = old is not None and old["digest"] == models.digest
     before = {entry.path: entry for entry in (_entries(old) if same_models else [])}
     entries = _identify(folder, files, before)
