@@ -1,6 +1,7 @@
 # make study [PROFILE=mini|grocery|rehearsal|paper|smoke] [FORCE=1]   run the notebooks, only what changed
 # make test                                                 lint and test
 # make test-browser                                         test the demo in an installed Chromium
+# make test-platforms                                      the tests in each Python that is there, and with the oldest torch
 # make torture [KILLS=50]                                  kill the smoke study again and again; its tables must not change
 # make memory                                              measure the peak memory of every stage
 # make lab                                                  open JupyterLab
@@ -13,7 +14,7 @@ SETUP := .stamps/setup
 export UV_PYTHON_DOWNLOADS := never
 export TQDM_MININTERVAL ?= 5
 
-.PHONY: help study test test-browser torture memory lab demo demo-pictures demo-latency setup lint lock clean
+.PHONY: help study test test-browser test-platforms torture memory lab demo demo-pictures demo-latency setup lint lock clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -26,6 +27,9 @@ test: $(SETUP) lint
 
 test-browser: $(SETUP)
 	@WALDO_BROWSER=1 $(PYTHON) -m pytest tests/test_demo_browser.py
+
+test-platforms: $(SETUP)
+	@$(PYTHON) -m tox
 
 torture: $(SETUP)
 	@$(PYTHON) tests/torture.py --kills $(or $(KILLS),50)

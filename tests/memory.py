@@ -135,14 +135,15 @@ def _count(
 
 
 STAGES = {
-    "render": render,
-    "cache": cache,
-    "train_global": train_global,
-    "extract": extract,
-    "train_reranker": train_reranker,
-    "evaluate": evaluate,
-    "evaluate_sop": evaluate_sop,
+    "render the photos": render,
+    "decode them into the cache": cache,
+    "train CO": train_global,
+    "extract features": extract,
+    "finetune the reranker": train_reranker,
+    "search, rerank, count": evaluate,
+    "search, rerank, count at SOP's size": evaluate_sop,
 }
+SOP = "search, rerank, count at SOP's size"
 
 
 def peak() -> float:
@@ -179,13 +180,13 @@ def main() -> None:
             folder = Path(temporary) / str(scale)
             folder.mkdir()
             for stage in options.only:
-                if stage != "evaluate_sop":
+                if stage != SOP:
                     rows.append(measure(stage, folder, scale))
                     print(rows[-1], flush=True)
-        if "evaluate_sop" in options.only:
+        if SOP in options.only:
             folder = Path(temporary) / "sop"
             folder.mkdir()
-            rows.append(measure("evaluate_sop", folder, 1))
+            rows.append(measure(SOP, folder, 1))
             print(rows[-1], flush=True)
     table = pd.DataFrame(rows).round(1)
     write_atomically(options.output, lambda path: table.to_csv(path, index=False))

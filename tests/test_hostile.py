@@ -1412,22 +1412,6 @@ def test_a_disk_that_fills_while_caching_leaves_nothing_and_says_so(tmp_path, mo
         images.open_cache(folder)
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 512 KB, where this machine lets us make one; remounted read-only by `read_only(place)`."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if (
-        not ROOT_USER
-        or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", place], capture_output=True
-        ).returncode
-    ):
-        pytest.skip("no right to mount a small disk")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
-
-
 def test_a_real_disk_that_fills_while_caching(tmp_path, small_disk, monkeypatch):
     manifest = small_set(tmp_path / "root")
     for name in manifest.path:

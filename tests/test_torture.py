@@ -119,6 +119,23 @@ def test_a_study_needs_neither_a_network_nor_a_home(project):
     assert not (project / "data" / "smoke" / "jupyter" / "sockets").exists()
 
 
+def test_a_study_on_a_full_disk_says_so_and_goes_on_when_there_is_room(project, small_disk):
+    (project / "data").symlink_to(small_disk)
+    for size in ("64k", "256k"):  # full while photos are rendered, and later
+        subprocess.run(["mount", "-o", f"remount,size={size}", small_disk], check=True)
+        process = torture.start(project, [*COMMAND, "smoke"])
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 1
+        assert "make room" in output
+        assert "Traceback" not in output
+    subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
+    process = torture.start(project, [*COMMAND, "smoke"])
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert list(torture.tables(project)) == ["sums"]
+    assert torture.half_written(project, copies=True) == []
+
+
 def test_sockets_whose_path_would_be_too_long_lie_elsewhere(tmp_path):
     for folder in (tmp_path, tmp_path / ("long" * 25)):
         sockets = kernels._new_sockets(folder)

@@ -13,9 +13,8 @@ from waldo_utils.retrieval import check_features, nearest_neighbors
 
 # Factory string -> the efforts at which it is searched: lists visited (nprobe), or candidates kept (efSearch).
 INDEXES = {"Flat": (0,), "IVF{lists},Flat": (4, 16, 64), "IVF{lists},PQ32": (16, 64), "HNSW32": (32, 128)}
-LARGEST_GRAPH = (
-    2_000_000  # features; to link more takes HNSW hours on a small machine, and half as much memory again
-)
+PER_LIST = 39  # features that a list is trained on: the fewest that faiss takes without a warning
+ROUNDS = 10  # of k-means, which finds the lists
 SIMILARITIES = 50_000_000  # held at once in the exact search of large galleries
 DIGEST = 32  # bytes of SHA-256 at the end of a file
 
@@ -69,9 +68,7 @@ def build(features: np.ndarray, factory: str):
     import faiss
 
     check_features("gallery", features)
-    lists = max(
-        1, min(round(4 * len(features) ** 0.5), len(features) // 39)
-    )  # faiss wants 39 features per list
+    lists = max(1, min(round(4 * len(features) ** 0.5), len(features) // PER_LIST))
     try:
         index = faiss.index_factory(
             features.shape[1], factory.format(lists=lists), faiss.METRIC_INNER_PRODUCT
@@ -81,8 +78,10 @@ def build(features: np.ndarray, factory: str):
     if isinstance(index, faiss.IndexIVFPQ):
         index.do_polysemous_training = False  # minutes of annealing for a filter that is not used here
         index.pq.cp.min_points_per_centroid = 1  # small galleries: no warnings
+    if isinstance(index, faiss.IndexIVF):
+        index.cp.niter = ROUNDS
     if not index.is_trained:
-        sample = np.random.default_rng(0).permutation(len(features))[: max(64 * lists, 10_000)]
+        sample = np.random.default_rng(0).permutation(len(features))[: max(PER_LIST * lists, 10_000)]
         index.train(np.ascontiguousarray(features[np.sort(sample)], np.float32))
     index.add(np.ascontiguousarray(features, np.float32))
     return index
@@ -164,7 +163,7 @@ def _check_width(index, features: np.ndarray) -> None:
 
 
 def index_table(galleries: dict[int, np.ndarray], queries: np.ndarray, k: int = 100) -> pd.DataFrame:
-    """Compare indexes with exact search on galleries of several sizes; HNSW up to `LARGEST_GRAPH`.
+    """Compare indexes with exact search on galleries of several sizes.
 
     Args:
         galleries: size -> (size, D) features, unit length.
@@ -180,8 +179,6 @@ def index_table(galleries: dict[int, np.ndarray], queries: np.ndarray, k: int = 
     for size, gallery in galleries.items():
         exact, _ = nearest_neighbors(queries, k, gallery, chunk=max(1, min(128, SIMILARITIES // size)))
         for factory, efforts in tqdm(INDEXES.items(), f"indexes of {size:,}", unit="index", delay=10):
-            if factory.startswith("HNSW") and size > LARGEST_GRAPH:
-                continue
             begin = time.perf_counter()
             index = build(gallery, factory)
             seconds = time.perf_counter() - begin

@@ -63,7 +63,13 @@ PLANS = {
     "rehearsal": _TINY,
     "default": Plan((10_000, 30_000), (2_000, 4_000, 8_000, 16_000), 200, 750, 4, 3, (128, 400)),
     "full": Plan(
-        (100_000, 1_000_000), (7_500, 15_000, 30_000, 60_000), 500, PUBLISHED_PASS, 10, 7, (128, 400, 800)
+        (100_000, 1_000_000, 10_000_000),
+        (7_500, 15_000, 30_000, 60_000),
+        500,
+        PUBLISHED_PASS,
+        10,
+        7,
+        (128, 400, 800),
     ),
 }
 
@@ -263,8 +269,7 @@ def search_growth(plan: Plan, dim: int = DIM) -> pd.DataFrame:
     rate, rows = matrix_rate(torch.float32), []
     for photos in plan.searches:
         part = features[:photos]
-        repeats = 1 if photos > 20_000 else 3
-        taken = in_turns({"search": lambda: nearest_neighbors(part, min(101, photos - 1))}, repeats)["search"]
+        taken = in_turns({"search": lambda: nearest_neighbors(part, min(101, photos - 1))}, 3)["search"]
         memory = peak_memory(lambda: nearest_neighbors(part, min(101, photos - 1)))
         rows.append({"photos": photos, "seconds": float(np.median(taken)),
                      "theory seconds": photos**2 * dim / rate, "peak MB": memory / 1e6})  # fmt: skip

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from waldo_utils import results
+from waldo_utils import benchmark, results
 from waldo_utils.artifacts import load_table, write_atomically
 from waldo_utils.study import PROFILES
 
@@ -73,6 +73,60 @@ def other_tables(name: str) -> str:
     return "\n".join(rows)
 
 
+def speed_table(folder: Path = benchmark.FOLDER) -> str:
+    """Return what `benchmark --full` measured of reranking, and what the precisions change in each profile."""
+    speeds, facts = benchmark.kept("speed_reranking", folder)
+    searches, _ = benchmark.kept("speed_search", folder)
+    if not facts:
+        return "not run"
+    changes = {name: _table(name, "precision") for name in SHOWN}
+    changes = {name: table.set_index("method") for name, table in changes.items() if table is not None}
+    heads = [f"other first neighbor, R@1, R@10: `{name}`" for name in changes]
+    size = speeds["size"].iloc[0]
+    rows = [
+        f"| Reranking, {size} | pairs at once | times as fast | share of the matrix rate | memory | "
+        + " | ".join(heads)
+        + " |"
+    ]
+    rows.append("|---" * (5 + len(changes)) + "|")
+    for _, row in speeds[(speeds["size"] == size) & speeds.ratio.notna()].iterrows():
+        cells = [row.method, f"{row['pairs at once']:,.0f}", f"{row.ratio:.1f}"]
+        cells += [f"{100 * row['share of matrix rate']:.0f} %", f"{row['peak MB']:,.0f} MB"]
+        for table in changes.values():
+            found = table.loc[row.method.removeprefix("scorer ")] if row.method.startswith("scorer") else None
+            cells.append(
+                "" if found is None else f"{100 * found['changed@1']:.1f} %, {_recalls(found, (1, 10))}"
+            )
+        rows.append("| " + " | ".join(cells) + " |")
+    last = searches.iloc[-1]
+    return "\n".join(rows) + (
+        f"\n\nMedians of turns in one run: {facts['processor']}, {facts['threads']} threads, torch {facts['torch']}, "
+        f"{str(facts['date'])[:10]}. Exact search of {last.photos:,.0f} photos among themselves, 101 neighbors: "
+        f"{last.seconds:.1f} s and {last['peak MB']:,.0f} MB."
+    )
+
+
+def memory_table(folder: Path = benchmark.FOLDER) -> str:
+    """Return the peak memory of each stage that `make memory` measured, by the number of photos."""
+    table, facts = benchmark.kept("memory", folder)
+    if not facts:
+        return "not run"
+    grown = table[table.groupby("stage").scale.transform("count") > 1]
+    peaks = grown.pivot(index="stage", columns="photos", values="peak MB").loc[grown.stage.unique()]
+    rows = ["| Peak memory, MB | " + " | ".join(f"{photos:,} photos" for photos in peaks.columns) + " |"]
+    rows.append("|---" * (1 + len(peaks.columns)) + "|")
+    for stage, row in peaks.iterrows():
+        rows.append(f"| {stage} | " + " | ".join(f"{value:,.0f}" for value in row) + " |")
+    imports = f"{table['imports MB'].min():,.0f} to {table['imports MB'].max():,.0f}"
+    lines = [f"Of each figure, {imports} MB are Python with its libraries."]
+    for _, row in table[~table.stage.isin(peaks.index)].iterrows():
+        lines.append(
+            f"{row.stage[0].upper()}{row.stage[1:]}: {row.photos:,} photos, {row['features MB']:,.0f} MB of features, "
+            f"{row['peak MB']:,.0f} MB at the peak, mapped files counted."
+        )
+    return "\n".join(rows) + "\n\n" + " ".join(lines)
+
+
 def update(path: Path, check: bool = False) -> int:
     """Replace each marked block of the README by its table; with `check` only compare. Returns 0, or 1 if they differ.
 
@@ -80,7 +134,8 @@ def update(path: Path, check: bool = False) -> int:
         ValueError: a marker is missing.
     """
     text = path.read_text()
-    blocks = {"main": main_table(), "mini": other_tables("mini"), "grocery": other_tables("grocery")}
+    blocks = {"main": main_table(), "speed": speed_table(), "memory": memory_table()}
+    blocks |= {name: other_tables(name) for name in ("mini", "grocery")}
     updated = text
     for name, table in blocks.items():
         start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
@@ -105,8 +160,8 @@ def _table(profile: str, name: str) -> pd.DataFrame | None:
         return None
 
 
-def _recalls(row: pd.Series) -> str:
-    return " / ".join(f"{100 * row[f'R@{k}']:.1f}" for k in (1, 10, 100) if f"R@{k}" in row)
+def _recalls(row: pd.Series, ks: tuple[int, ...] = (1, 10, 100)) -> str:
+    return " / ".join(f"{100 * row[f'R@{k}']:.1f}" for k in ks if f"R@{k}" in row)
 
 
 def _with_interval(row: pd.Series) -> str:
