@@ -80,6 +80,11 @@ def test_every_method_scores_as_many_pairs_as_it_is_counted_for(monkeypatch):
     assert counted == [60, 48, 12, 100, 100, 100]  # 60 pairs at once, then at most 48; one shortlist of 100
 
 
+def test_tf32_ends_with_the_call():
+    assert benchmark.tf32(torch.get_float32_matmul_precision)() == "high"
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 def test_calls_take_turns_after_a_warm_up():
     order = []
     seconds = benchmark.in_turns({name: lambda name=name: order.append(name) for name in "ab"}, 2)

@@ -11,7 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -164,6 +164,20 @@ def matrix_rate(precision: torch.dtype, size: int = 1024, repeats: int = 5) -> f
     return size**3 / min(seconds)
 
 
+def tf32(call: Callable[[], object]) -> Callable[[], object]:
+    """Return a call that lets GPUs round the factors of float32 products to TF32; processors take no notice."""
+
+    def run() -> object:
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high")
+        try:
+            return call()
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+    return run
+
+
 @torch.inference_mode()
 def reranking_speed(plan: Plan) -> pd.DataFrame:
     """Measure the textbook module, one rank of the shortlists at a time, against `rerank_scores` in its precisions.
@@ -183,13 +197,16 @@ def reranking_speed(plan: Plan) -> pd.DataFrame:
     shortlists = rng.permuted(np.tile(np.arange(len(local)), (plan.shortlists, 1)), axis=1)[:, :SOP_DEPTH]
     few = min(PAIRS[device().type], plan.pairs)
     rates = {p: matrix_rate(p, repeats=plan.repeats) for p in (torch.float32, torch.bfloat16)}
+    tf32_rate = tf32(partial(matrix_rate, torch.float32, repeats=plan.repeats))()
     rows = []
     for name, (layers, feedforward) in SIZES.items():
         torch.manual_seed(0)
         reranker = RerankingTransformer(DIM, HEADS, layers, feedforward).eval().to(device())
         textbook, scorer = pair_products(layers, feedforward)
         runs = {
-            f"textbook, {many}": Run(_textbook(reranker, maps, pairs, at_once), plan.pairs, at_once, textbook)
+            f"textbook, {many}": Run(
+                _textbook(reranker, maps, pairs, at_once), plan.pairs, at_once, textbook, rates[torch.float32]
+            )
             for many, at_once in (("many at once", plan.pairs), ("few at once", few))
         }
         for method, (precision, again) in PRECISIONS.items():
@@ -197,7 +214,10 @@ def reranking_speed(plan: Plan) -> pd.DataFrame:
                 rerank_scores, reranker, local[: plan.shortlists], local, shortlists, precision, again
             )
             work = scorer * (1 + again / SOP_DEPTH)
-            runs[f"scorer {method}"] = Run(call, shortlists.size, few, work, precision)
+            runs[f"scorer {method}"] = Run(call, shortlists.size, few, work, rates[precision])
+        exact = runs["scorer float32"]
+        if torch.cuda.is_available():
+            runs["scorer TF32"] = replace(exact, call=tf32(exact.call), rate=tf32_rate)
         calls = {method: run.call for method, run in runs.items()}
         taken = {m: np.divide(s, runs[m].pairs) for m, s in in_turns(calls, plan.repeats).items()}
         first = next(iter(taken.values()))
@@ -205,11 +225,11 @@ def reranking_speed(plan: Plan) -> pd.DataFrame:
             rows.append({
                 "size": name, "method": method, "pairs at once": run.at_once,
                 "ms per pair": 1e3 * np.median(taken[method]), "ratio": float(np.median(first / taken[method])),
-                "share of matrix rate": run.products / np.median(taken[method]) / rates[run.precision],
+                "share of matrix rate": run.products / np.median(taken[method]) / run.rate,
                 "peak MB": peak_memory(run.call) / 1e6, "device": device().type,
             })  # fmt: skip
-            if not torch.cuda.is_available():
-                rows.append({"size": name, "method": method, "device": "cuda"})
+        if not torch.cuda.is_available():
+            rows += [{"size": name, "method": m, "device": "cuda"} for m in (*runs, "scorer TF32")]
     return pd.DataFrame(rows).sort_values(["device", "size"], kind="stable", ignore_index=True)
 
 
@@ -221,7 +241,7 @@ class Run:
     pairs: int  # that the call scores
     at_once: int
     products: float  # multiply-adds per pair
-    precision: torch.dtype = torch.float32
+    rate: float  # of the matrix product in its precision, multiply-adds a second
 
 
 def _textbook(
