@@ -23,7 +23,7 @@ study: $(SETUP)
 	@$(PYTHON) -m waldo_utils run --profile $(PROFILE) $(if $(FORCE),--force)
 
 test: $(SETUP) lint
-	@$(PYTHON) -m pytest --durations=8
+	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses 2 --dist loadfile --durations=8
 
 test-browser: $(SETUP)
 	@WALDO_BROWSER=1 $(PYTHON) -m pytest tests/test_demo_browser.py

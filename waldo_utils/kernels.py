@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -13,6 +14,7 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from waldo_utils.faults import REMEDIES
 from waldo_utils.files import rename, write_atomically
 
 # glibc gives each large tensor back to the system and asks for it anew: kept instead, a training step on a CPU
@@ -142,7 +144,7 @@ def _run(
         )
         future.set_result("")
     except PapermillExecutionError as error:
-        reason = " ".join(f"{error.ename}: {error.evalue}".split())
+        reason = " ".join(f"{error.ename}: {error.evalue}".split()) + _remedy(error.evalue)
         future.set_result(f"{notebook.name}, cell {error.cell_index + 1} ({_first(error.source)}): {reason}")
     except DeadKernelError:
         future.set_result(f"{notebook.name}{_last(output)}: its kernel died, perhaps for lack of memory")
@@ -161,6 +163,13 @@ def _forget_places(executed: Path, output: Path) -> None:
         for key in ("input_path", "output_path"):
             notebook.metadata.get("papermill", {})[key] = output.name
         nbformat.write(notebook, executed)
+
+
+def _remedy(message: str) -> str:
+    """Return ": " and what to do about an error of the system, which its message numbers; "" where it needs no more."""
+    number = re.match(r"\[Errno (\d+)\]", message)
+    remedy = REMEDIES.get(int(number[1])) if number else None
+    return f": {remedy}" if remedy else ""
 
 
 def _first(source: str) -> str:
