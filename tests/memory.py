@@ -27,7 +27,7 @@ from waldo_utils.study import PROFILES, ROOT
 SCALES = (1, 2, 4)
 FAMILIES = 2  # per category at scale 1: 240 photos
 SOP_PHOTOS, SOP_PRODUCTS = 60_502, 11_316  # the test split of Stanford Online Products
-SOP_QUERIES = 200  # reranked: some blocks of codes, as many as are ever held at once; more take time, not memory
+SOP_QUERIES = 200  # reranked: some blocks of codes; more would take time, not memory
 STUDY = PROFILES["smoke"]
 
 
