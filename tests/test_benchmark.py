@@ -75,7 +75,7 @@ def test_every_method_scores_as_many_pairs_as_it_is_counted_for(monkeypatch):
         benchmark, "in_turns", lambda calls, repeats: {n: [1.0 + (c() is None)] for n, c in calls.items()}
     )
     monkeypatch.setattr(benchmark, "peak_memory", lambda call: 0.0)
-    monkeypatch.setattr(benchmark, "matrix_rate", lambda precision, repeats: 1.0)
+    monkeypatch.setattr(benchmark, "matrix_rate", lambda precision: 1.0)
     benchmark.reranking_speed(benchmark.PLANS["smoke"])
     assert counted == [60, 48, 12, 100, 100, 100]  # 60 pairs at once, then at most 48; one shortlist of 100
 

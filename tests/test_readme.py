@@ -91,7 +91,7 @@ def test_the_memory_table_sets_the_sizes_side_by_side(tmp_path):
         "| train | 800 | 810 |",
         "| extract | 500 | 520 |",
         "",
-        "Of each figure, 290 to 310 MB are Python with its libraries. "
+        "Of each figure, 300 MB are Python with its libraries. "
         "At SOP's size: 60,502 photos, 787 MB of features, 2,500 MB at the peak, mapped files counted.",
     ]
 

@@ -157,7 +157,7 @@ def _resident(name: str) -> float:
     return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
-def matrix_rate(precision: torch.dtype, size: int = 1024, repeats: int = 5) -> float:
+def matrix_rate(precision: torch.dtype, size: int = 1024, repeats: int = 30) -> float:
     """Return the multiply-adds a second of a big matrix product in a precision, the best of some repeats."""
     a = torch.randn(size, size, device=device()).to(precision)
     seconds = in_turns({"product": lambda: linear(a, a)}, repeats)["product"]
@@ -182,8 +182,9 @@ def tf32(call: Callable[[], object]) -> Callable[[], object]:
 def reranking_speed(plan: Plan) -> pd.DataFrame:
     """Measure the textbook module, one rank of the shortlists at a time, against `rerank_scores` in its precisions.
 
-    The published loop scores `PUBLISHED_PASS` pairs at once. On a processor that is slow by itself, since what lies
-    between two layers leaves the cache; so the textbook module is also run on as few pairs at once as the scorer.
+    The published loop scores `PUBLISHED_PASS` pairs at once. On a processor that alone may take twice the time: glibc
+    asks the system anew for the memory of each large tensor (the study's kernels tell it to keep that memory, see
+    `kernels.KEEP_MEMORY`). So the textbook module is also run on as few pairs at once as the scorer.
 
     Returns:
         One row per size and method: `size`, `method`, `pairs at once`, `ms per pair` (median), `ratio` (median over
@@ -196,8 +197,8 @@ def reranking_speed(plan: Plan) -> pd.DataFrame:
     pairs = torch.from_numpy(rng.integers(0, len(local), (2, plan.pairs)))
     shortlists = rng.permuted(np.tile(np.arange(len(local)), (plan.shortlists, 1)), axis=1)[:, :SOP_DEPTH]
     few = min(PAIRS[device().type], plan.pairs)
-    rates = {p: matrix_rate(p, repeats=plan.repeats) for p in (torch.float32, torch.bfloat16)}
-    tf32_rate = tf32(partial(matrix_rate, torch.float32, repeats=plan.repeats))()
+    rates = {p: matrix_rate(p) for p in (torch.float32, torch.bfloat16)}
+    tf32_rate = tf32(partial(matrix_rate, torch.float32))()
     rows = []
     for name, (layers, feedforward) in SIZES.items():
         torch.manual_seed(0)

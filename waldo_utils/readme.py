@@ -117,8 +117,7 @@ def memory_table(folder: Path = benchmark.FOLDER) -> str:
     rows.append("|---" * (1 + len(peaks.columns)) + "|")
     for stage, row in peaks.iterrows():
         rows.append(f"| {stage} | " + " | ".join(f"{value:,.0f}" for value in row) + " |")
-    imports = f"{table['imports MB'].min():,.0f} to {table['imports MB'].max():,.0f}"
-    lines = [f"Of each figure, {imports} MB are Python with its libraries."]
+    lines = [f"Of each figure, {table['imports MB'].median():,.0f} MB are Python with its libraries."]
     for _, row in table[~table.stage.isin(peaks.index)].iterrows():
         lines.append(
             f"{row.stage[0].upper()}{row.stage[1:]}: {row.photos:,} photos, {row['features MB']:,.0f} MB of features, "
