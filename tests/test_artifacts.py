@@ -1,13 +1,15 @@
 """Artifacts carry what made them, and stale or damaged ones are refused by name."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from waldo_utils import artifacts
-from waldo_utils.study import PROFILES
+from waldo_utils import artifacts, pipeline
+from waldo_utils.study import PROFILES, ROOT
 
 STUDY = PROFILES["smoke"]
 
@@ -57,6 +59,49 @@ def test_an_artifact_of_other_photos_or_weights_is_refused_and_its_training_star
     ):
         artifacts.load_array(STUDY, "global/seed0/features")
     assert artifacts.checkpoint_path(STUDY, "global/seed0") != checkpoint
+
+
+def test_an_artifact_of_other_code_is_refused_and_what_the_code_trained_or_began_starts_anew(
+    tmp_path, monkeypatch
+):
+    package = shutil.copytree(artifacts.PACKAGE, tmp_path / "package")
+    monkeypatch.setattr(artifacts, "PACKAGE", package)
+
+    def edit(name):
+        artifacts._first_hash.cache_clear()
+        with (package / name).open("a") as file:
+            file.write("\n")
+
+    def unfinished():
+        return (
+            artifacts.checkpoint_path(STUDY, "reranker/seed0/frozen"),
+            artifacts.partial_path(STUDY, "reranker/seed0/frozen_scores"),
+        )
+
+    artifacts.save_array(STUDY, "global/features", np.ones(2))
+    artifacts.save_array(STUDY, "data/rows", np.ones(2))
+    training, scoring = unfinished()
+    edit("figures.py")
+    assert artifacts.load_array(STUDY, "global/features").sum() == 2
+    assert unfinished() == (training, scoring)
+    artifacts.save_weights(STUDY, "global/seed0/weights", {"w": torch.ones(2)})
+    training, scoring = unfinished()
+    edit("scorer.py")
+    artifacts.save_weights(STUDY, "global/seed0/weights", {"w": torch.ones(2)})
+    with pytest.raises(ValueError, match=r"made by another scorer.py: rerun notebook 02_train_global"):
+        artifacts.load_array(STUDY, "global/features")
+    assert artifacts.load_array(STUDY, "data/rows").sum() == 2
+    assert unfinished()[0] == training
+    assert unfinished()[1] != scoring
+    edit("models.py")
+    assert unfinished()[0] != training
+
+
+@pytest.mark.parametrize("writer", artifacts.CODE)
+def test_the_code_that_decides_an_artifact_is_code_that_its_notebook_imports(writer):
+    """Else a change of it would refuse the artifact without running the notebook again."""
+    notebook = ROOT / "notebooks" / f"{artifacts.WRITERS[writer][0]}.ipynb"
+    assert {artifacts.PACKAGE / name for name in artifacts.CODE[writer]} <= set(pipeline.sources(notebook))
 
 
 def test_a_missing_artifact_names_its_notebook():

@@ -1,7 +1,7 @@
 """What the notebooks hand to each other: arrays, weights and tables, each with a record of what made it.
 
-Every artifact has a sibling `.json` that holds the settings it depends on and the SHA-256 of its bytes.
-Loading compares both with the present study and says which notebook to rerun when they differ.
+Every artifact has a sibling `.json` that holds what it depends on (settings, earlier artifacts, code) and the SHA-256
+of its bytes. Loading compares all of it with the present study and says which notebook to rerun when they differ.
 Files are written under a temporary name, flushed and renamed, so a half-written one is never taken for whole.
 """
 
@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -35,18 +36,25 @@ INPUTS = {
         "reranker/seed*/*_model.json",
     ),
 }
+PACKAGE = Path(__file__).parent
+FEATURE_CODE = ("devices.py", "features.py", "images.py", "models.py")
 TRAINING_CODE = (
-    "devices.py",
-    "features.py",
-    "images.py",
+    *FEATURE_CODE,
     "losses.py",
-    "models.py",
     "samplers.py",
     "starting_weights.py",
     "training.py",
     "weights/image_model.safetensors",
     "weights/reranker.safetensors",
-)  # files of the package that decide what a training ends with
+)
+SEARCH_CODE = ("reranking.py", "retrieval.py", "scorer.py")
+# First part of an artifact's name -> the files of the package that decide what is in it; its notebook imports them.
+CODE = {
+    "data": ("manifests.py",),
+    "global": (*TRAINING_CODE, *SEARCH_CODE),
+    "reranker": (*TRAINING_CODE, *SEARCH_CODE),
+    "transfer": (*FEATURE_CODE, *SEARCH_CODE),
+}
 
 
 def data_folder(study: Study) -> Path:
@@ -74,7 +82,12 @@ def save(study: Study, name: str, write: Callable[[Path], None]) -> Path:
     record = path.with_suffix(".json")
     record.unlink(missing_ok=True)
     write_atomically(path, write)
-    content = {"settings": _settings(study, name), "inputs": _inputs(study, name), "sha256": sha256(path)}
+    content = {
+        "settings": _settings(study, name),
+        "inputs": _inputs(study, name),
+        "code": _code(CODE[name.split("/")[0]]),
+        "sha256": sha256(path),
+    }
     write_atomically(record, lambda partial: partial.write_text(json.dumps(content, indent=2)))
     return path
 
@@ -84,15 +97,15 @@ def find(study: Study, name: str) -> Path:
 
     Raises:
         FileNotFoundError: there is no such artifact, or it has no record.
-        ValueError: it was made with other settings or from other photos or weights, or its bytes are not those that
-            were recorded.
+        ValueError: it was made with other settings, by other code or from other photos or weights, or its bytes are
+            not those that were recorded.
     """
     path = data_folder(study) / name
     notebook = WRITERS[name.split("/")[0]][0]
     record = path.with_suffix(".json")
     if not path.is_file() or not record.is_file():
         raise FileNotFoundError(f"{path} is missing: run notebook {notebook} with profile {study.name!r}")
-    content = _read_record(record, ("settings", "sha256"), f"rerun notebook {notebook}")
+    content = _read_record(record, ("settings", "inputs", "code", "sha256"), f"rerun notebook {notebook}")
     changed = _differences(content["settings"], _settings(study, name))
     if changed:
         raise ValueError(f"{path} was made with other settings ({changed}): rerun notebook {notebook}")
@@ -100,10 +113,13 @@ def find(study: Study, name: str) -> Path:
         raise ValueError(
             f"{path} is not the file that was recorded (its SHA-256 differs): rerun notebook {notebook}"
         )
-    made_of, now = content.get("inputs", {}), _inputs(study, name)
-    other = [key for key in made_of if made_of[key] != now.get(key)]
-    if other:
-        raise ValueError(f"{path} was made from another {other[0]}: rerun notebook {notebook}")
+    for fact, made, now in (
+        ("from another", content["inputs"], _inputs(study, name)),
+        ("by another", content["code"], _code(CODE[name.split("/")[0]])),
+    ):
+        other = [key for key in made if made[key] != now.get(key)]
+        if other:
+            raise ValueError(f"{path} was made {fact} {other[0]}: rerun notebook {notebook}")
     return path
 
 
@@ -156,16 +172,12 @@ def checkpoint_path(study: Study, name: str) -> Path:
     The file's name holds a hash of the settings, the inputs, the code that trains and the starting weights, so that a
     training with others starts anew.
     """
-    facts = [_settings(study, name), _inputs(study, name)]
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for module in TRAINING_CODE:
-        digest.update((Path(__file__).parent / module).read_bytes())
-    return data_folder(study) / f"{name}_{digest.hexdigest()[:12]}.pt"
+    return _unfinished(study, name, TRAINING_CODE).with_suffix(".pt")
 
 
 def partial_path(study: Study, name: str) -> Path:
     """Return the folder of an extraction or scoring that is under way, named as `checkpoint_path` names its files."""
-    return checkpoint_path(study, name).with_suffix(".partial")
+    return _unfinished(study, name, CODE[name.split("/")[0]]).with_suffix(".partial")
 
 
 def load_weights(study: Study, name: str) -> dict:
@@ -272,11 +284,35 @@ def _settings(study: Study, name: str) -> dict:
 
 
 def _inputs(study: Study, name: str) -> dict[str, str]:
-    """Return a hash of the record of each artifact that `name` is made from."""
+    """Return the start of the SHA-256 of each artifact that `name` is made from, whatever code made that."""
     folder = data_folder(study)
     patterns = INPUTS.get(name.split("/")[0], ())
     paths = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
-    return {path.relative_to(folder).as_posix(): sha256(path)[:16] for path in paths}
+    return {path.relative_to(folder).as_posix(): _content(path)[:16] for path in paths}
+
+
+def _content(path: Path) -> str:
+    """Return the SHA-256 that a record holds, or that of another file."""
+    if path.suffix == ".json":
+        return _read_record(path, ("sha256",), "run the notebooks again")["sha256"]
+    return sha256(path)
+
+
+def _code(names: tuple[str, ...]) -> dict[str, str]:
+    """Return a hash of each of the package's files."""
+    return {name: _first_hash(PACKAGE / name) for name in names}
+
+
+@cache
+def _first_hash(path: Path) -> str:
+    """Return a file's hash when it was first asked for: what is edited later is not the code that runs."""
+    return sha256(path)[:16]
+
+
+def _unfinished(study: Study, name: str, code: tuple[str, ...]) -> Path:
+    """Return a path whose name tells what the unfinished artifact `name` is being made from."""
+    facts = json.dumps([_settings(study, name), _inputs(study, name), _code(code)], sort_keys=True)
+    return data_folder(study) / f"{name}_{hashlib.sha256(facts.encode()).hexdigest()[:12]}"
 
 
 def _differences(old: object, new: object, path: str = "") -> str:
