@@ -1,23 +1,24 @@
 # make study [PROFILE=mini|grocery|rehearsal|paper|smoke] [FORCE=1]   run the notebooks, only what changed
-# make test                                                 lint and test
-# make test-browser                                         test the demo in an installed Chromium
-# make test-platforms                                      the tests in each Python that is there, and with the oldest torch
-# make torture [KILLS=50]                                  kill the smoke study again and again; its tables must not change
-# make memory                                              measure the peak memory of every stage
-# make lab                                                  open JupyterLab
-# make demo [PROFILE=mini]                                  open the demo as a page
-# make demo-pictures                                        take the pictures of the demo in an installed Chromium
-# make demo-latency                                         measure larger models and a larger gallery (some minutes)
+# make test                                                           lint and test
+# make test-browser                                                   test the demo in an installed Chromium
+# make test-platforms                                                 the tests in each Python that is there, and with the oldest torch
+# make torture [KILLS=50]                                             kill the smoke study again and again; its tables must not change
+# make repeat [PROFILE=mini]                                          run a study once more in an empty copy; its tables must be the same
+# make memory                                                         measure the peak memory of every stage
+# make lab                                                            open JupyterLab
+# make demo [PROFILE=mini]                                            open the demo as a page
+# make demo-pictures                                                  take the pictures of the demo in an installed Chromium
+# make demo-latency                                                   measure larger models and a larger gallery (some minutes)
 PROFILE ?= mini
 PYTHON := .venv/bin/python
 SETUP := .stamps/setup
 export UV_PYTHON_DOWNLOADS := never
 export TQDM_MININTERVAL ?= 5
 
-.PHONY: help study test test-browser test-platforms torture memory lab demo demo-pictures demo-latency setup lint lock clean
+.PHONY: help study test test-browser test-platforms torture repeat memory lab demo demo-pictures demo-latency setup lint lock clean
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n 's/^# make/make/p' Makefile
 
 study: $(SETUP)
 	@$(PYTHON) -m waldo_utils run --profile $(PROFILE) $(if $(FORCE),--force)
@@ -33,6 +34,9 @@ test-platforms: $(SETUP)
 
 torture: $(SETUP)
 	@$(PYTHON) tests/torture.py --kills $(or $(KILLS),50)
+
+repeat: $(SETUP)
+	@$(PYTHON) tests/torture.py --kills 0 --expected . --profile $(PROFILE)
 
 memory: $(SETUP)
 	@$(PYTHON) tests/memory.py

@@ -1,7 +1,8 @@
 """Kill the study at random moments, start it again, and compare its tables with those of an undisturbed run.
 
 `make torture` does it to the smoke study; the tests do it to a tiny one. Every kill is SIGKILL, which nothing can
-handle, either of all processes of the run at once or of the run alone, whose kernel must then end by itself.
+handle, either of all processes of the run at once or of the run alone, whose kernel must then end by itself. Without
+a kill it shows that the study repeats: `make repeat` runs it in an empty copy and compares with results/.
 """
 
 import argparse
@@ -73,7 +74,7 @@ def torture(
     longest: float = LONGEST,
     first: int = 1,
 ) -> list[Kill]:
-    """Start a command and kill it again and again, at most `kills` times, then let it end.
+    """Start a command and kill it again and again, at most `kills` times, then let it end; without kills, show its output.
 
     Raises:
         RuntimeError: a run failed by itself; holds its output.
@@ -81,7 +82,7 @@ def torture(
     log: list[Kill] = []
     while True:
         process, begin, lines = start(project, command), time.monotonic(), []
-        reader = threading.Thread(target=lambda p=process, to=lines: to.extend(p.stdout), daemon=True)
+        reader = threading.Thread(target=_read, args=(process, lines, not kills), daemon=True)
         reader.start()
         if len(log) < kills:
             moment = SHORTEST * (longest / SHORTEST) ** rng.random()
@@ -118,6 +119,14 @@ def torture(
         if process.returncode:
             raise RuntimeError(f"a run ended with exit code {process.returncode}:\n{''.join(lines)}")
         return log
+
+
+def _read(process: subprocess.Popen, lines: list[str], show: bool) -> None:
+    """Collect what a run prints, and print it if asked to."""
+    for line in process.stdout:
+        lines.append(line)
+        if show:
+            print(line, end="", flush=True)
 
 
 def _wait(process: subprocess.Popen, until: float) -> None:
@@ -179,9 +188,12 @@ def differences(expected: dict[str, bytes], found: dict[str, bytes]) -> list[str
 
 
 def main() -> int:
-    """Torture the smoke study and print the log and a summary; the exit code is 1 if a table differs."""
+    """Torture a study and print the log and a summary; the exit code is 1 if a table differs."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=50, help="in all (default: 50)")
+    parser.add_argument("--profile", default="smoke", help="whose study (default: smoke)")
+    parser.add_argument(
+        "--kills", type=int, default=50, help="in all (default: 50); 0: run it once undisturbed"
+    )
     parser.add_argument("--per-run", type=int, default=12, help="kills until a run may end (default: 12)")
     parser.add_argument(
         "--expected", type=Path, help="a project with an undisturbed run (default: one is made first)"
@@ -189,32 +201,36 @@ def main() -> int:
     parser.add_argument("--longest", type=float, default=LONGEST, help="seconds from a start to its kill")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
     options = parser.parse_args()
-    command = ["-m", "waldo_utils", "run", "--profile", "smoke"]
+    command = ["-m", "waldo_utils", "run", "--profile", options.profile]
     rng, log, wrong, runs = random.Random(options.seed), [], [], 0
     with tempfile.TemporaryDirectory(prefix="waldo-torture-") as temporary:
-        begin = time.monotonic()
         calm = options.expected
         if calm is None:
             calm = copy_project(Path(temporary) / "calm")
             torture(calm, command, kills=0, rng=rng)
-        expected = tables(calm)
-        print(f"undisturbed run: {time.monotonic() - begin:.0f} s, {len(expected)} tables", flush=True)
-        while len(log) < options.kills:
+        expected = tables(calm, options.profile)
+        if not expected:
+            parser.error(
+                f"{calm} holds no tables of {options.profile}: run `make study PROFILE={options.profile}`"
+            )
+        while not runs or len(log) < options.kills:
             runs += 1
             project = copy_project(Path(temporary) / f"run{runs}")
             kills = min(options.per_run, options.kills - len(log))
             log += torture(project, command, kills, rng, options.longest, first=len(log) + 1)
-            wrong += [f"run {runs}: {name}" for name in differences(expected, tables(project))]
+            found = tables(project, options.profile)
+            wrong += [f"run {runs}: {name}" for name in differences(expected, found)]
             left = [str(path) for path in half_written(project, copies=True)]
             wrong += [f"run {runs}: {path} is left" for path in left]
             print(
                 f"run {runs} ended after {len(log)} kills in all, differing: {wrong or 'nothing'}", flush=True
             )
             shutil.rmtree(project)
-    table = pd.DataFrame([vars(kill) for kill in log])
-    print(table.groupby(["stage", "victim"]).size().unstack(fill_value=0).to_string())
+    if log:
+        table = pd.DataFrame([vars(kill) for kill in log])
+        print(table.groupby(["stage", "victim"]).size().unstack(fill_value=0).to_string())
     print(
-        f"{len(log)} kills in {runs} runs, {(table.writing != '-').sum()} in the middle of writing a file; "
+        f"{len(log)} kills in {runs} runs, {sum(kill.writing != '-' for kill in log)} in the middle of writing a file; "
         f"{len(expected)} tables each, differing: {', '.join(wrong) or 'none'}"
     )
     return int(bool(wrong))
