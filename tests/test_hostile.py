@@ -475,7 +475,7 @@ CHANGES = {
     "missing": ({"path": "no.jpg"}, "are missing: no.jpg"),
     "not ASCII": ({"path": "ünï/漢字 🍎.jpg"}, "are missing: ünï/漢字 🍎.jpg"),
     "too long": ({"path": "x" * 5000}, "cannot be opened (File name too long)"),
-    "NUL": ({"path": "a\0.jpg"}, "cannot be opened (embedded null byte): a\\x00.jpg"),
+    "NUL": ({"path": "a\0.jpg"}, "cannot be opened (a NUL byte in the name): a\\x00.jpg"),
     "escape": ({"path": "a\x1b[2J.jpg"}, "are missing: a\\x1b[2J.jpg"),
     "empty path": ({"path": ""}, "are folders or devices"),
     "no path": ({"path": None}, "1 photos are missing"),

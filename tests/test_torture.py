@@ -198,6 +198,8 @@ def test_the_kernel_of_a_killed_run_ends_and_the_next_run_waits_for_it(project):
     process.kill()
     process.communicate()
     assert json.loads(lock.read_text())["pid"] == process.pid
-    with locks.hold(lock):  # waits for the kernel, which holds the lock until its end
-        assert not is_alive(kernel.pid)
+    with locks.hold(
+        lock
+    ):  # waits for the kernel, which holds the lock until its end: the system closes its files then
+        wait_for(lambda: not is_alive(kernel.pid), seconds=5)
         assert json.loads(lock.read_text())["pid"] == os.getpid()

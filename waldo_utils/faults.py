@@ -59,6 +59,7 @@ def refuse(faults: list[Fault], listing: Path | None = None) -> None:
         parts.append(f"{len(names)} photos {kind}: {', '.join(names[:SHOWN])}{more}; {remedy}")
     message = ". ".join(parts)
     if listing:
+
         def write(partial: Path) -> None:
             with partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as out:
                 rows = csv.writer(out)

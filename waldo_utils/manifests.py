@@ -324,8 +324,8 @@ def _file_fault(path: str, root: Path, base: Path) -> Fault | None:
             )
     except (FileNotFoundError, NotADirectoryError):
         return Fault(path, "are missing", "unpack the data set again")
-    except (OSError, ValueError) as error:  # a name too long, a link to itself, a NUL byte
-        reason = getattr(error, "strerror", None) or str(error)
+    except (OSError, ValueError) as error:  # a name too long, a link to itself; ValueError: a NUL byte
+        reason = error.strerror if isinstance(error, OSError) else "a NUL byte in the name"
         return Fault(path, f"cannot be opened ({reason})", "correct the list file or the photos", reason)
     if not stat.S_ISREG(status.st_mode):
         return Fault(path, "are folders or devices", "replace them by the photos")
