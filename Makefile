@@ -60,6 +60,10 @@ demo-latency: $(SETUP)
 setup: $(SETUP)
 
 # uv installs the locked packages, checked by hash; where it is missing it comes into .tools.
+# The stamp names the folder: in one that was moved or copied the package would still be that of the old place.
+ifneq ($(shell cat $(SETUP) 2>/dev/null),$(CURDIR))
+.PHONY: $(SETUP)
+endif
 $(SETUP): requirements.lock pyproject.toml
 	@uv=$$(command -v uv || echo .tools/bin/uv); \
 	if [ ! -x "$$uv" ]; then \
@@ -70,7 +74,7 @@ $(SETUP): requirements.lock pyproject.toml
 	[ -x $(PYTHON) ] || "$$uv" venv --quiet --python 3.11 .venv 2>/dev/null || "$$uv" venv --quiet .venv; \
 	"$$uv" pip sync --quiet --python $(PYTHON) --require-hashes requirements.lock && \
 	"$$uv" pip install --quiet --python $(PYTHON) --no-deps --editable .
-	@mkdir -p .stamps && touch $(SETUP)
+	@mkdir -p .stamps && echo "$(CURDIR)" > $(SETUP)
 
 # Renew the lock after changing the dependencies in pyproject.toml. It holds versions and hashes, no addresses.
 lock: $(SETUP)

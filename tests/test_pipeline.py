@@ -5,7 +5,7 @@ from dataclasses import replace
 import nbformat
 import pytest
 
-from waldo_utils import pipeline
+from waldo_utils import kernels, pipeline
 from waldo_utils.__main__ import main
 from waldo_utils.pipeline import Folders, Stage
 from waldo_utils.study import PROFILES
@@ -58,6 +58,17 @@ def test_force_trains_and_extracts_from_the_start(folders):
     assert pipeline.run(STUDY, force=True, folders=folders, stages=STAGES) == 0
     assert not state.exists()
     assert not begun.exists()
+
+
+def test_the_kernel_imports_the_package_that_runs_it_and_not_an_installed_one(folders, monkeypatch, capfd):
+    """A folder that was copied with its virtual environment has the other's package installed."""
+    monkeypatch.setattr(kernels, "ROOT", folders.notebooks.parent)
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    package = folders.notebooks.parent / "waldo_utils"
+    package.mkdir()
+    (package / "__init__.py").write_text("MINE = True\n")
+    write_notebook(folders.notebooks / "01_first.ipynb", "import waldo_utils; assert waldo_utils.MINE")
+    assert pipeline.run(STUDY, folders=folders, stages=STAGES[:1]) == 0, capfd.readouterr().err
 
 
 def test_only_what_changed_runs(folders, capfd):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from waldo_utils.faults import REMEDIES
 from waldo_utils.files import rename, write_atomically
+from waldo_utils.study import ROOT
 
 # glibc gives each large tensor back to the system and asks for it anew: kept instead, a training step on a CPU
 # is a tenth faster. Other C libraries take no notice.
@@ -68,6 +69,7 @@ def execute(notebook: Path, output: Path, parameters: dict, work: Path, lock: in
 
     output.parent.mkdir(parents=True, exist_ok=True)
     os.environ["JUPYTER_PATH"] = str(kernel_folder())
+    prefer_this_package()
     for name in ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR"):
         folder = work / name.split("_")[0].lower() / name.split("_")[-1].lower()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -208,6 +210,16 @@ def _signal(started: list, number: int, group: bool) -> None:
         if manager.provisioner is not None and manager.provisioner.pid:
             with suppress(ProcessLookupError):
                 (os.killpg if group else os.kill)(manager.provisioner.pid, number)
+
+
+def prefer_this_package() -> None:
+    """Let kernels import this package, and not one that this Python has installed from another folder.
+
+    So it is where the project was copied or moved with its virtual environment.
+    """
+    places = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if str(ROOT) not in places:
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, places)])
 
 
 def kernel_folder() -> Path:

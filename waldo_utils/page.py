@@ -53,6 +53,7 @@ def serve_notebook(notebook: Path, port: int, browser: bool) -> None:
     """Serve a notebook as a page on this machine until interrupted."""
     from voila.app import Voila
 
+    kernels.prefer_this_package()
     os.environ["JUPYTER_PATH"] = os.pathsep.join([str(kernels.kernel_folder()), str(TEMPLATES)])
     print(
         f"the demo is at http://localhost:{port}/ (the first visit takes some seconds); Ctrl+C ends it",
