@@ -115,8 +115,12 @@ def test_a_script_without_a_main_guard_ends_with_the_remedy(tmp_path):
     )
     ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
     assert ended.returncode == 1
-    assert ended.stderr.splitlines()[-1].startswith("RuntimeError: a rendering process ended before its time")
-    assert "if __name__ == '__main__':" in ended.stderr.splitlines()[-1]
+    (error,) = [  # not always the last line: Python may add a warning about what the processes left
+        line
+        for line in ended.stderr.splitlines()
+        if line.startswith("RuntimeError: a rendering process ended")
+    ]
+    assert "if __name__ == '__main__':" in error
 
 
 def test_a_data_set_that_was_not_rendered_is_left_as_it_is(tmp_path):
