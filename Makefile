@@ -13,6 +13,7 @@ PROFILE ?= mini
 PYTHON := .venv/bin/python
 SETUP := .stamps/setup
 export UV_PYTHON_DOWNLOADS := never
+export PYTHONUTF8 := 1
 export TQDM_MININTERVAL ?= 5
 
 .PHONY: help study test test-browser test-platforms torture repeat memory lab demo demo-pictures demo-latency setup lint lock clean

@@ -95,6 +95,43 @@ def test_only_what_changed_runs(folders, capfd):
     }
 
 
+def test_a_notebook_whose_output_is_gone_runs_again_and_those_that_need_it(folders):
+    def written(*paths):
+        return f"import os, pathlib\nfor name in {[str(path) for path in paths]}:\n" + (
+            "    path = pathlib.Path(name)\n    os.makedirs(path.parent, exist_ok=True)\n    path.touch()"
+        )
+
+    table, array = folders.results / "tables" / "a.csv", folders.data / "global" / "seed0" / "a.npy"
+    state = folders.data / "global" / "seed0_12.pt"
+    second = folders.results / "figures" / "b.png"
+    log = f"open({str(folders.notebooks.parent / 'log.txt')!r}, 'a').write("
+    write_notebook(folders.notebooks / "01_first.ipynb", written(table, array, state), log + "'01_first\\n')")
+    write_notebook(folders.notebooks / "02_second.ipynb", written(second), log + "'02_second\\n')")
+    assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 0
+    state.unlink()
+    ran(folders)
+    assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 0
+    assert ran(folders) == []
+    for gone, rerun in (
+        (second, ["02_second"]),
+        (table, ["01_first", "02_second"]),
+        (array, ["01_first", "02_second"]),
+    ):
+        gone.unlink()
+        assert not all(pipeline.status(STUDY, folders, STAGES).values())
+        assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 0
+        assert ran(folders) == rerun
+        assert gone.exists()
+
+
+def test_a_damaged_stamp_is_none(folders):
+    assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 0
+    ran(folders)
+    (folders.data / "stamps" / "02_second.txt").write_text("damaged")
+    assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 0
+    assert ran(folders) == ["02_second"]
+
+
 def test_a_failed_cell_is_named_and_the_next_run_starts_there(folders, capfd):
     write_notebook(folders.notebooks / "02_second.ipynb", "1 + 1", "count = 1 / 0")
     assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 1

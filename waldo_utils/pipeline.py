@@ -1,4 +1,4 @@
-"""Run the notebooks in order, only those whose notebook, code, settings or inputs changed."""
+"""Run the notebooks in order, only those whose notebook, code, settings or inputs changed or whose outputs are gone."""
 
 import ast
 import hashlib
@@ -205,7 +205,7 @@ def _run(
         if not always and _is_current(stage, stamp, folders):
             continue
         print(f"[{number}/{len(stages)}] {stage.stem} ...", flush=True)
-        begin = time.monotonic()
+        begin, began = time.monotonic(), time.time()
         _stamp(stage, folders).unlink(missing_ok=True)
         notebook = folders.notebooks / f"{stage.stem}.ipynb"
         fault = kernels.execute(
@@ -222,7 +222,8 @@ def _run(
                 file=sys.stderr,
             )
             return 1
-        _write(_stamp(stage, folders), _fingerprint(stage, study, parameters, folders) + f"\n{time.time()}")
+        made = _fingerprint(stage, study, parameters, folders)
+        _write(_stamp(stage, folders), "\n".join([made, str(time.time()), *_outputs(folders, began)]))
         print(f"[{number}/{len(stages)}] {stage.stem} done in {minutes:.1f} min", flush=True)
         ran = True
     report = folders.results / "report.html"
@@ -274,12 +275,30 @@ def _fingerprint(stage: Stage, study: Study, parameters: dict, folders: Folders)
     return digest.hexdigest()
 
 
+def _outputs(folders: Folders, since: float) -> list[str]:
+    """Return what was written since a moment (artifacts, tables, figures), as "data/..." and "results/..."."""
+    from waldo_utils.artifacts import WRITERS
+
+    return [
+        f"{root}/{path.relative_to(getattr(folders, root)).as_posix()}"
+        for root, tops in (("data", WRITERS), ("results", ("tables", "figures")))
+        for top in tops
+        for path in sorted((getattr(folders, root) / top).rglob("*"))
+        if path.is_file()
+        and path.suffix != ".pt"  # a training's state, which nobody needs once it has ended
+        and ".partial" not in str(path)
+        and path.stat().st_mtime >= since
+    ]
+
+
 def _is_current(stage: Stage, fingerprint: str, folders: Folders) -> bool:
     stamp = _stamp(stage, folders)
-    return (
-        stamp.exists()
-        and _executed(stage, folders).exists()
-        and stamp.read_text().split("\n")[0] == fingerprint
+    if not stamp.exists() or not _executed(stage, folders).exists():
+        return False
+    lines = stamp.read_text().split("\n")
+    outputs = [line.partition("/") for line in lines[2:]]
+    return lines[0] == fingerprint and all(
+        (getattr(folders, root) / path).exists() for root, _, path in outputs
     )
 
 

@@ -63,7 +63,7 @@ def growth_curves(search: pd.DataFrame, depth: pd.DataFrame) -> Figure:
         for ax, title in zip(axes, ("exact search", "reranking, small size"), strict=True):
             ax.set_title(title)
             ax.grid(alpha=0.3)
-            ax.legend()
+            ax.legend(loc="lower right")  # both curves rise
         figure.tight_layout()
     plt.close(figure)
     return figure
