@@ -1741,8 +1741,10 @@ COMMANDS = {
     "no index": (["search", "{photo}", "--index", "{tmp}"], "holds no index: make one with"),
     "no index yet": (["search", "{photo}"], "there is no index yet"),
     "a file for an index": (["search", "{photo}", "--index", "{photo}"], "holds no index"),
-    "a picture of no kind": (["search", "{photo}", "--index", "{index}", "--output", "{tmp}/a.xyz"], "unknown file extension: .xyz"),
-    "a picture nowhere": (["search", "{photo}", "--index", "{index}", "--output", "/dev/null/a.png"], "/dev/null: File exists: choose another name"),
+    "a picture of no kind": (["search", "{photo}", "--index", "{index}", "--output", "{tmp}/a.xyz"], "a.xyz: choose a name that ends in .png"),
+    "a picture in place of the photo": (["search", "{photo}", "--index", "{index}", "--output", "{photo}"], "0.png is the photo itself: choose another name"),
+    "a picture in place of a folder": (["search", "{photo}", "--index", "{index}", "--output", "{tmp}/a.png"], "a.png is a folder: choose another name"),
+    "a picture nowhere": (["search", "{photo}", "--index", "{index}", "--output", "/dev/null/a.png"], "cannot write to /dev/null (File exists)"),
     "no such folder": (["index", "{tmp}/nowhere"], "is no folder"),
     "a file for a folder": (["index", "{photo}"], "is no folder: give the folder that holds the photos"),
     "a folder without photos": (["index", "{index}", "--output", "{tmp}/out"], "holds no photo"),
@@ -1752,6 +1754,8 @@ COMMANDS = {
     "a checkpoint that is none": (["evaluate", "--checkpoint", "{photo}", "--data", "{tmp}"], "no sop data in"),
     "data that are none": (["evaluate", "--checkpoint", "{photo}", "--data", "{photo}"], "no sop data in"),
     "an output of another kind": (["evaluate", "--checkpoint", "{photo}", "--output", "t.txt"], "choose a name that ends in .csv"),
+    "a table nowhere": (["evaluate", "--checkpoint", "{photo}", "--output", "/dev/null/t.csv"], "cannot write to /dev/null (File exists)"),
+    "tables nowhere": (["benchmark", "--profile", "smoke", "--output", "/dev/null"], "cannot write to /dev/null (File exists)"),
     "an unknown run": (["run", "--profile", ""], "unknown profile ''"),
     "an unknown notebook": (["run", "--profile", "smoke", "--only", "99"], "unknown notebook '99'"),
     "a parameter without a value": (["run", "--param", "x"], "--param takes NAME=VALUE"),
@@ -1759,7 +1763,8 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("case", COMMANDS)
-def test_a_command_is_refused_in_one_line(command, case):
+def test_a_command_is_refused_in_one_line(command, case, tmp_path):
+    (tmp_path / "a.png").mkdir()
     arguments, message = COMMANDS[case]
     command(arguments, message)
 

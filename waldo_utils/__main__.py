@@ -7,7 +7,7 @@ import warnings
 from dataclasses import asdict
 from pathlib import Path
 
-from waldo_utils import faults, locks, pipeline
+from waldo_utils import faults, files, locks, pipeline
 from waldo_utils.study import PROFILES, ROOT
 
 
@@ -101,6 +101,18 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
+def _check_output(path: Path | None, ending: str, source: Path | None = None) -> None:
+    """Refuse a file that could not be written in the end, or in whose place the `source` is, before computing."""
+    if path is None:
+        return
+    if path.suffix.lower() != ending:
+        raise ValueError(f"--output is {path}: choose a name that ends in {ending}")
+    if path.is_dir() or source and path.exists() and source.exists() and path.samefile(source):
+        what = "a folder" if path.is_dir() else "the photo itself"
+        raise ValueError(f"--output {path} is {what}: choose another name")
+    files.check_writable(path.parent)
+
+
 def _run(options: argparse.Namespace) -> int:
     if any("=" not in param for param in options.param):
         raise ValueError(f"--param takes NAME=VALUE, got {options.param}")
@@ -132,8 +144,7 @@ def _pretrain(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     from waldo_utils import manifests, published
 
-    if options.output and options.output.suffix != ".csv":
-        raise ValueError(f"--output is {options.output}: choose a name that ends in .csv")
+    _check_output(options.output, ".csv")
     root = manifests.find_in("sop", options.data) if options.data else manifests.find_data("sop")
     table, provenance = published.evaluate(options.checkpoint, options.global_checkpoint, root, options.depth)
     print(published.report(table, provenance))
@@ -174,6 +185,7 @@ def _search(options: argparse.Namespace) -> int:
 
     if options.top < 1:
         raise ValueError(f"--top {options.top} shows nothing: choose 1 or more")
+    _check_output(options.output, ".png", options.photo)
     folder = options.index or index.newest()
     box = None if options.crop is None else searching.parse_box(options.crop)
     photo = images.read_photo(options.photo)
@@ -213,11 +225,13 @@ def _benchmark(options: argparse.Namespace) -> int:
 
     study = pipeline.find_profile(options.profile)
     plan = benchmark.PLANS["full" if options.full else "default"]
+    output = options.output or (benchmark.FOLDER if options.full else None)
+    if output:
+        files.check_writable(output)
     manifest = artifacts.load_frame(study, "data/manifest")
     embedding = artifacts.load_array(study, f"global/seed{study.seeds[0]}/test_features")
     facts = benchmark.machine() | {"plan": asdict(plan), "profile": study.name}
     print(f"{facts['processor']}, {torch.get_num_threads()} threads, load {facts['load']:.1f} at the start")
-    output = options.output or (benchmark.FOLDER if options.full else None)
     labels = manifest.label[manifest.split == "test"].to_numpy()
     for name, table in benchmark.measure(plan, embedding, labels):
         text = table.to_string(index=False, float_format="{:.3g}".format, na_rep="not run")

@@ -36,6 +36,20 @@ def rename(partial: Path, path: Path) -> None:
             os.close(folder)
 
 
+def check_writable(folder: Path) -> None:
+    """Make a folder and refuse one that cannot be written, before anything is computed.
+
+    Raises:
+        OSError: names the folder, the reason and the remedy.
+    """
+    try:
+        write_atomically(folder / ".writable", Path.touch).unlink()
+    except OSError as error:
+        raise OSError(
+            f"cannot write to {folder} ({error.strerror}): make it writable, or make room"
+        ) from None
+
+
 def remove_partials(folder: Path) -> list[Path]:
     """Delete the temporary files that killed processes left below a folder, and return them.
 

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from waldo_utils import inputs, kernels, locks
-from waldo_utils.files import remove_partials, write_atomically
+from waldo_utils.files import check_writable, remove_partials, write_atomically
 from waldo_utils.report import write_report
 from waldo_utils.study import PROFILES, ROOT, Study
 
@@ -165,8 +165,8 @@ def run(
     chosen = [stage for stage in stages if only in (None, stage.stem)]
     for stage in chosen:
         check_parameters(folders.notebooks / f"{stage.stem}.ipynb", parameters)
-    _check_writable(folders.results)
-    _check_writable(folders.data)
+    check_writable(folders.results)
+    check_writable(folders.data)
     with locks.hold(folders.data / ".lock") as lock:
         try:
             with kernels.stoppable():
@@ -312,14 +312,3 @@ def _executed(stage: Stage, folders: Folders) -> Path:
 
 def _write(path: Path, text: str) -> None:
     write_atomically(path, lambda partial: partial.write_text(text))
-
-
-def _check_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be written, before anything runs."""
-    try:
-        _write(folder / ".writable", "")
-        (folder / ".writable").unlink()
-    except OSError as error:
-        raise OSError(
-            f"cannot write to {folder} ({error.strerror}): make it writable, or make room"
-        ) from None
