@@ -1,8 +1,11 @@
 """The runner: order, what is rerun, failures, refusals. The notebooks are tiny; the kernel is real."""
 
+import json
+import sys
 from dataclasses import replace
 
 import nbformat
+import psutil
 import pytest
 
 from waldo_utils import kernels, pipeline
@@ -11,6 +14,7 @@ from waldo_utils.pipeline import Folders, Stage
 from waldo_utils.study import PROFILES
 
 STUDY = PROFILES["smoke"]
+SLEEP = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(500)"
 STAGES = (Stage("01_first"), Stage("02_second", ("01_first",)))
 
 
@@ -148,6 +152,20 @@ def test_a_dead_kernel_is_reported(folders, capfd):
     write_notebook(folders.notebooks / "01_first.ipynb", "1 + 1", "import os\nos.kill(os.getpid(), 9)")
     assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 1
     assert "01_first.ipynb, cell 4 (import os): its kernel died" in capfd.readouterr().err
+
+
+def test_a_kernel_that_does_not_start_is_reported_and_ended(folders, tmp_path, monkeypatch, capfd):
+    spec = tmp_path / "jupyter" / "kernels" / "waldo" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    sleeper = [sys.executable, "-c", SLEEP, str(tmp_path)]
+    spec.write_text(json.dumps({"argv": sleeper, "display_name": "Waldo", "language": "python"}))
+    monkeypatch.setattr(kernels, "kernel_folder", lambda: tmp_path / "jupyter")
+    monkeypatch.setattr(kernels, "START", 1)
+    assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 1
+    error = capfd.readouterr().err
+    assert "01_first.ipynb: its kernel did not start (Kernel didn't respond in 1 seconds): make sure" in error
+    assert "Traceback" not in error
+    assert not [child for child in psutil.Process().children() if str(tmp_path) in child.cmdline()]
 
 
 def test_unknown_parameters_and_notebooks_are_refused_before_anything_runs(folders):

@@ -22,6 +22,7 @@ from waldo_utils.study import ROOT
 # is a tenth faster. Other C libraries take no notice.
 KEEP_MEMORY = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 GRACE = 10  # seconds that a kernel gets to end by itself when a run is stopped
+START = 300  # seconds that a kernel gets to start, on a machine that is busy with other things
 LONGEST_SOCKET = 90  # bytes of a folder's path; that of a socket may have 103 on some systems
 
 
@@ -137,6 +138,7 @@ def _run(
             kernel_name="waldo",
             cwd=str(notebook.parent),
             progress_bar=False,
+            start_timeout=START,
             log_output=False,
             config=Config({manager.__name__: connection}),
             kernel_manager_class=manager,
@@ -150,6 +152,11 @@ def _run(
         future.set_result(f"{notebook.name}, cell {error.cell_index + 1} ({_first(error.source)}): {reason}")
     except DeadKernelError:
         future.set_result(f"{notebook.name}{_last(output)}: its kernel died, perhaps for lack of memory")
+    except RuntimeError as error:  # of jupyter_client
+        future.set_result(
+            f"{notebook.name}: its kernel did not start ({error}): make sure that memory and the limit of open files "
+            "suffice (`ulimit -a`) and run again"
+        )
     except BaseException as error:
         future.set_exception(error)
     finally:
