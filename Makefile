@@ -28,7 +28,7 @@ test: $(SETUP) lint
 	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses 2 --dist loadfile --durations=8
 
 test-browser: $(SETUP)
-	@WALDO_BROWSER=1 $(PYTHON) -m pytest tests/test_demo_browser.py
+	@WALDO_BROWSER=1 $(PYTHON) -m pytest tests/app/test_demo_browser.py
 
 test-platforms: $(SETUP)
 	@$(PYTHON) -m tox
@@ -53,10 +53,10 @@ demo: $(SETUP)
 	@$(PYTHON) -m waldo_utils demo --profile $(PROFILE)
 
 demo-pictures: $(SETUP)
-	@$(PYTHON) -m waldo_utils.demo_pictures
+	@$(PYTHON) -m waldo_utils.app.demo_pictures
 
 demo-latency: $(SETUP)
-	@$(PYTHON) -m waldo_utils.latency
+	@$(PYTHON) -m waldo_utils.app.latency
 
 setup: $(SETUP)
 

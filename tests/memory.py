@@ -18,11 +18,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from waldo_utils import features, images, manifests, metrics, reranking, retrieval, starting_weights, training
-from waldo_utils.files import sha256, write_atomically
+from waldo_utils.data import images, manifests
+from waldo_utils.disk.files import sha256, write_atomically
+from waldo_utils.evaluation import metrics
 from waldo_utils.miniature.datasets import render_sop
-from waldo_utils.models import RerankingTransformer
+from waldo_utils.models import starting_weights
+from waldo_utils.models.networks import RerankingTransformer
+from waldo_utils.retrieval import exact, features, reranking
 from waldo_utils.study import PROFILES, ROOT
+from waldo_utils.training import loop
 
 SCALES = (1, 2, 4)
 FAMILIES = 2  # per category at scale 1: 240 photos
@@ -49,7 +53,7 @@ def train_global(folder: Path, scale: int) -> int:
     model = starting_weights.image_model(STUDY.global_)
     checkpoint = folder / "global.pt"
     checkpoint.unlink(missing_ok=True)
-    training.train_global(model, photos, labels.to_numpy(), STUDY.global_, 0, lambda: 0.0, checkpoint)
+    loop.train_global(model, photos, labels.to_numpy(), STUDY.global_, 0, lambda: 0.0, checkpoint)
     return len(photos)
 
 
@@ -68,7 +72,7 @@ def extract(folder: Path, scale: int) -> int:
 def train_reranker(folder: Path, scale: int) -> int:
     """Finetune the reranker and the image model for an epoch."""
     photos, labels = images.open_cache(folder / "cache"), manifests.sop_manifest(folder / "photos").label
-    neighbors, _ = retrieval.nearest_neighbors(np.load(folder / "embedding.npy"), 50)
+    neighbors, _ = exact.nearest_neighbors(np.load(folder / "embedding.npy"), 50)
     model, reranker = (
         starting_weights.image_model(STUDY.global_),
         starting_weights.reranker(STUDY.reranker),
@@ -76,7 +80,7 @@ def train_reranker(folder: Path, scale: int) -> int:
     settings = replace(STUDY.reranker, finetune_epochs=1)
     checkpoint = folder / "reranker.pt"
     checkpoint.unlink(missing_ok=True)
-    training.train_reranker(
+    loop.train_reranker(
         model,
         reranker,
         photos,
@@ -127,10 +131,10 @@ def _count(
     depth: int,
     queries: int,
 ) -> None:
-    neighbors, _ = retrieval.nearest_neighbors(embedding, shortlist)
+    neighbors, _ = exact.nearest_neighbors(embedding, shortlist)
     scores = reranking.rerank_scores(reranker, local[:queries], local, neighbors[:queries, :depth])
     order = neighbors.copy()
-    order[:queries] = retrieval.reorder(neighbors[:queries], scores)
+    order[:queries] = exact.reorder(neighbors[:queries], scores)
     hits = metrics.hits(order, labels, labels)
     values = metrics.per_query(hits, metrics.relevant_counts(labels), (1, 10, 100))
     metrics.bootstrap_interval(np.stack(list(values.values()), axis=1), labels, 200)

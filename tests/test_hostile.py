@@ -26,9 +26,12 @@ import torch
 from PIL import EpsImagePlugin, Image
 from test_searching import drawn_photo, small_models
 
-from waldo_utils import artifacts, faults, images, index, manifests, published, searching, sources
-from waldo_utils import starting_weights as weights
 from waldo_utils.__main__ import main
+from waldo_utils.app import index, searching
+from waldo_utils.data import images, manifests, sources
+from waldo_utils.disk import artifacts, faults
+from waldo_utils.experiments import published
+from waldo_utils.models import starting_weights as weights
 from waldo_utils.study import PROFILES, ROOT
 
 ROOT_USER = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -1347,7 +1350,7 @@ def test_trained_weights_that_do_not_fit_are_refused_by_name(study, part, fault)
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 7.0])
 def test_features_that_are_no_directions_are_refused(value):
-    from waldo_utils.retrieval import nearest_neighbors
+    from waldo_utils.retrieval.exact import nearest_neighbors
 
     features = np.eye(4, dtype=np.float32)
     features[2, 1] = value

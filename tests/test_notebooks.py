@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 import torture
 
-from waldo_utils import benchmark, pipeline, results
-from waldo_utils.artifacts import data_folder, load_table, results_folder
+from waldo_utils.disk.artifacts import data_folder, load_table, results_folder
+from waldo_utils.evaluation import tables
+from waldo_utils.experiments import benchmark
+from waldo_utils.run import pipeline
 from waldo_utils.study import PROFILES, ROOT
 
 STUDY = PROFILES["smoke"]
@@ -23,7 +25,7 @@ def smoke_study():
 
 def test_the_main_table_has_the_reported_rows_and_one_recall_at_100():
     main = load_table(STUDY, "main")
-    assert main.method.tolist() == results.REPORTED.method.tolist()
+    assert main.method.tolist() == tables.REPORTED.method.tolist()
     assert main["R@100"].nunique() == 1
     assert (main["R@1"] <= main["R@10"]).all()
     assert (main["R@10"] <= main["R@100"]).all()
@@ -82,16 +84,16 @@ def test_categories_have_intervals_and_transfer_names_its_gallery():
     assert (categories["R@1 low"] <= categories["R@1 high"]).all()
     transfer = load_table(STUDY, "transfer")
     assert transfer.gallery.unique().tolist() == ["test among test", "test in train"]
-    tables = results_folder(STUDY) / "tables"
+    folder = results_folder(STUDY) / "tables"
     named = ("main", "rerankings", "global", "differences", "selection", "duplicates", "transfer", "categories",
              "query_gallery", "openset")  # fmt: skip
-    assert all("protocol" in pd.read_csv(tables / f"{name}.csv") for name in named)
+    assert all("protocol" in pd.read_csv(folder / f"{name}.csv") for name in named)
 
 
 def test_transforms_move_the_stage_that_saw_them_only():
     grid = load_table(STUDY, "transforms")
     assert len(grid) == 3 + 33 * 7
-    assert grid.method.unique().tolist() == results.REPORTED.method.tolist()
+    assert grid.method.unique().tolist() == tables.REPORTED.method.tolist()
     assert (grid["R@1 low"] <= grid["R@1"]).all() and (grid["R@1"] <= grid["R@1 high"]).all()
     assert grid.products.eq(6).all()
     reranked = grid[grid.stage == "reranker"]

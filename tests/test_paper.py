@@ -8,9 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
-from waldo_utils import manifests, pipeline, results, sources, starting_weights
-from waldo_utils.artifacts import data_folder, load_frame, load_table, load_weights, results_folder
+from waldo_utils.data import manifests, sources
+from waldo_utils.disk.artifacts import data_folder, load_frame, load_table, load_weights, results_folder
+from waldo_utils.evaluation import tables
 from waldo_utils.miniature.datasets import render_products10k, render_sop
+from waldo_utils.models import starting_weights
+from waldo_utils.run import pipeline
 from waldo_utils.study import PROFILES, GlobalStage
 
 STUDY, PAPER = PROFILES["rehearsal"], PROFILES["paper"]
@@ -69,7 +72,7 @@ def test_the_rehearsal_gives_every_figure(rehearsal):
     assert counts.products.to_dict() == {"train": 12, "validation": 12, "test": 24}
     assert counts.categories.tolist() == [12] * 3
     main = load_table(STUDY, "main")
-    assert main.method.tolist() == results.REPORTED.method.tolist()
+    assert main.method.tolist() == tables.REPORTED.method.tolist()
     assert main.queries.tolist() == [120] * 3
     assert main["R@100"].nunique() == 1
     assert main["R@1"].gt(4 / 119).all()  # chance; random weights see colors
@@ -77,7 +80,7 @@ def test_the_rehearsal_gives_every_figure(rehearsal):
     grid = load_table(STUDY, "transforms")
     assert grid.groupby("method", sort=False).size().tolist() == [34, 100, 100]
     categories = load_table(STUDY, "categories")
-    assert set(results.REPORTED_CATEGORIES) < set(categories.category)
+    assert set(tables.REPORTED_CATEGORIES) < set(categories.category)
 
 
 def test_the_rehearsal_trains_with_the_published_optimizers_and_sizes(rehearsal):

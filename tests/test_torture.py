@@ -15,8 +15,9 @@ import psutil
 import pytest
 import torture
 
-from waldo_utils import kernels, locks
-from waldo_utils.files import is_alive
+from waldo_utils.disk import locks
+from waldo_utils.disk.files import is_alive
+from waldo_utils.run import kernels
 
 # A tiny study on the real parts: photos are rendered by two processes and cached, "trained" on with a checkpoint
 # after each, and counted into a table.

@@ -7,7 +7,8 @@ import warnings
 from dataclasses import asdict
 from pathlib import Path
 
-from waldo_utils import faults, files, locks, pipeline
+from waldo_utils.disk import faults, files, locks
+from waldo_utils.run import pipeline
 from waldo_utils.study import PROFILES, ROOT
 
 
@@ -135,14 +136,16 @@ def _profiles(options: argparse.Namespace) -> int:
 
 
 def _pretrain(options: argparse.Namespace) -> int:
-    from waldo_utils import pretraining, starting_weights
+    from waldo_utils.models import starting_weights
+    from waldo_utils.training import pretraining
 
     print(pretraining.pretrain(options.work, starting_weights.FOLDER).to_string())
     return 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from waldo_utils import manifests, published
+    from waldo_utils.data import manifests
+    from waldo_utils.experiments import published
 
     _check_output(options.output, ".csv")
     root = manifests.find_in("sop", options.data) if options.data else manifests.find_data("sop")
@@ -154,13 +157,13 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _readme(options: argparse.Namespace) -> int:
-    from waldo_utils import readme
+    from waldo_utils.run import readme
 
     return readme.update(ROOT / "README.md", check=options.check)
 
 
 def _index(options: argparse.Namespace) -> int:
-    from waldo_utils import index, searching
+    from waldo_utils.app import index, searching
 
     models = searching.open_models(pipeline.find_profile(options.profile))
     output = options.output or index.default_output(options.folder)
@@ -181,7 +184,9 @@ def _index(options: argparse.Namespace) -> int:
 def _search(options: argparse.Namespace) -> int:
     import json
 
-    from waldo_utils import figures, images, index, rejection, searching
+    from waldo_utils.app import index, rejection, searching
+    from waldo_utils.data import images
+    from waldo_utils.figures import grids
 
     if options.top < 1:
         raise ValueError(f"--top {options.top} shows nothing: choose 1 or more")
@@ -198,8 +203,8 @@ def _search(options: argparse.Namespace) -> int:
     margin = opened.threshold.margin(answer, opened.gallery) if opened.threshold else None
     verdict = rejection.sentence(opened.threshold, margin)
     if options.output:
-        picture = figures.answer_grid(answer.query, [opened.gallery.photo(row) for row in table.row], shown)
-        figures.save(picture, options.output)
+        picture = grids.answer_grid(answer.query, [opened.gallery.photo(row) for row in table.row], shown)
+        grids.save(picture, options.output)
     if options.json:
         content = {
             "photo": str(options.photo),
@@ -221,7 +226,8 @@ def _search(options: argparse.Namespace) -> int:
 def _benchmark(options: argparse.Namespace) -> int:
     import torch
 
-    from waldo_utils import artifacts, benchmark
+    from waldo_utils.disk import artifacts
+    from waldo_utils.experiments import benchmark
 
     study = pipeline.find_profile(options.profile)
     plan = benchmark.PLANS["full" if options.full else "default"]
@@ -243,7 +249,7 @@ def _benchmark(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from waldo_utils import page
+    from waldo_utils.app import page
 
     return page.serve(pipeline.find_profile(options.profile), options.port, not options.no_browser)
 

@@ -13,7 +13,7 @@ from threading import Thread
 
 from tqdm import tqdm
 
-from waldo_utils.files import write_atomically
+from waldo_utils.disk.files import write_atomically
 from waldo_utils.miniature.categories import SOP_CATEGORIES, TRANSFER_CATEGORIES
 from waldo_utils.miniature.draws import Draws
 

@@ -1,0 +1,202 @@
+"""The index of a folder: what is computed, kept, left out, resumed and refused."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_searching import drawn_photo, small_models
+
+from waldo_utils.__main__ import main
+from waldo_utils.app import index, searching
+
+
+@pytest.fixture(scope="module")
+def models():
+    return small_models()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six photos of three products in two categories, one file cut off, one hidden, and notes."""
+    root = tmp_path / "photos"
+    for i, place in enumerate(["fruit/apple", "fruit/apple", "fruit/pear", "fruit/pear", "tins/beans", "."]):
+        (root / place).mkdir(parents=True, exist_ok=True)
+        drawn_photo(i).save(root / place / f"{i}.png")
+    (root / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a whole photo")
+    (root / ".hidden.jpg").write_bytes(b"")
+    (root / "notes.txt").write_text("not a photo")
+    return root
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """The numbers of photos that features were computed for, call by call."""
+    calls, whole = [], searching.features
+
+    def counted(models, batch):
+        calls.append(len(batch))
+        return whole(models, batch)
+
+    monkeypatch.setattr(searching, "features", counted)
+    return calls
+
+
+def test_an_index_holds_the_photos_in_the_order_of_their_paths(folder, tmp_path, models):
+    summary = index.update(folder, tmp_path / "index", models, "mini")
+    assert (summary.added, summary.changed, summary.removed, summary.kept) == (7, 0, 0, 0)
+    assert [entry.path for entry in summary.unreadable] == ["cut.jpg"]
+    assert "cannot be read as a photo" in summary.unreadable[0].fault
+    gallery = index.open_index(tmp_path / "index", models).gallery
+    assert gallery.names == ["5.png", *(f"fruit/{p}.png" for p in ("apple/0", "apple/1", "pear/2", "pear/3")), "tins/beans/4.png"]  # fmt: skip
+    assert gallery.products.tolist() == ["", *["fruit/apple"] * 2, *["fruit/pear"] * 2, "tins/beans"]
+    assert gallery.categories.tolist() == ["", *["fruit"] * 4, "tins"]
+    expected = searching.features(models, searching.prepare(models, drawn_photo(2))[None])
+    np.testing.assert_allclose(gallery.embedding[3], expected[0][0], atol=1e-2)
+    np.testing.assert_allclose(gallery.local[3], expected[1][0], atol=0.1)
+    assert not list((tmp_path / "index").glob("*partial*"))
+    assert not (tmp_path / "index" / "shards").exists()
+    assert searching.search(models, gallery, drawn_photo(2)).rows[0] == 3
+
+
+def test_only_what_changed_is_computed(folder, tmp_path, models, computed):
+    update = lambda: index.update(folder, tmp_path / "index", models, "mini")  # noqa: E731
+    update()
+    assert sum(computed) == 6
+    computed.clear()
+    assert update().kept == 7
+    assert computed == []
+
+    os.utime(folder / "5.png", ns=(1, 1))  # touched: the same bytes
+    (folder / "fruit/apple/0.png").rename(folder / "fruit/apple/renamed.png")
+    (folder / "tins/beans/4.png").unlink()
+    drawn_photo(9).save(folder / "fruit/pear/2.png")  # changed
+    drawn_photo(10).save(folder / "new.png")
+    summary = update()
+    assert (summary.added, summary.changed, summary.removed, summary.kept) == (2, 1, 2, 4)
+    assert sum(computed) == 2  # the changed and the new one
+    gallery = index.open_index(tmp_path / "index", models).gallery
+    for name, seed in (
+        ("fruit/apple/renamed.png", 0),
+        ("fruit/pear/2.png", 9),
+        ("new.png", 10),
+        ("5.png", 5),
+    ):
+        row = searching.search(models, gallery, drawn_photo(seed)).rows[0]
+        assert gallery.names[row] == name
+
+
+def test_an_interrupted_index_goes_on_where_it_stopped(folder, tmp_path, models, monkeypatch):
+    whole, calls = searching.features, []
+
+    def stop_in_the_second_shard(models, batch):
+        calls.append(len(batch))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return whole(models, batch)
+
+    monkeypatch.setattr(index, "SHARD", 4)
+    monkeypatch.setattr(searching, "features", stop_in_the_second_shard)
+    with pytest.raises(KeyboardInterrupt):
+        index.update(folder, tmp_path / "index", models, "mini")
+    assert len(list((tmp_path / "index" / "shards").glob("*.json"))) == 1
+    monkeypatch.setattr(searching, "features", lambda m, b: calls.append(len(b)) or whole(m, b))
+    done = calls[0]
+    calls.clear()
+    index.update(folder, tmp_path / "index", models, "mini")
+    assert sum(calls) == 6 - done
+    whole_index = index.open_index(tmp_path / "index", models).gallery
+    monkeypatch.setattr(index, "SHARD", 256)
+    index.update(folder, tmp_path / "other", models, "mini")
+    again = index.open_index(tmp_path / "other", models).gallery
+    assert again.names == whole_index.names
+    np.testing.assert_allclose(again.embedding, whole_index.embedding, atol=1e-2)
+
+
+def test_a_shard_that_was_cut_off_is_computed_again(folder, tmp_path, models):
+    shards = tmp_path / "index" / "shards"
+    shards.mkdir(parents=True)
+    (shards / "x.json").write_text(json.dumps({"digest": models.digest, "sha256": ["y"]}))
+    (shards / "x.safetensors").write_bytes(b"cut off")
+    assert index.update(folder, tmp_path / "index", models, "mini").added == 7
+
+
+def test_other_models_are_refused_and_index_anew(folder, tmp_path, models, computed):
+    index.update(folder, tmp_path / "index", models, "mini")
+    other = small_models(seed=1)
+    with pytest.raises(
+        ValueError, match="made with other models .random.: make it again with `python -m waldo"
+    ):
+        index.open_index(tmp_path / "index", other)
+    computed.clear()
+    index.update(folder, tmp_path / "index", other, "mini")
+    assert sum(computed) == 6
+    index.open_index(tmp_path / "index", other)
+
+
+def test_damage_and_wrong_folders_are_one_line(folder, tmp_path, models):
+    with pytest.raises(FileNotFoundError, match="is no folder"):
+        index.update(tmp_path / "nowhere", tmp_path / "index", models, "mini")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no photo"):
+        index.update(tmp_path / "empty", tmp_path / "index", models, "mini")
+    (tmp_path / "empty" / "a.jpg").write_bytes(b"x")
+    with pytest.raises(ValueError, match="none of the 1 photos"):
+        index.update(tmp_path / "empty", tmp_path / "index", models, "mini")
+    with pytest.raises(FileExistsError, match="holds files that are no index"):
+        index.update(folder, folder / "fruit", models, "mini")
+    with pytest.raises(FileNotFoundError, match="holds no index"):
+        index.open_index(tmp_path / "index", models)
+    index.update(folder, tmp_path / "index", models, "mini")
+    array = next((tmp_path / "index").glob("local-*.npy"))
+    array.write_bytes(array.read_bytes()[:100])
+    with pytest.raises(ValueError, match="cannot be read"):
+        index.open_index(tmp_path / "index", models)
+    assert index.update(folder, tmp_path / "index2", models, "mini").added == 7
+    (tmp_path / "index" / "index.json").write_text("{")
+    with pytest.raises(ValueError, match="index.json is damaged"):
+        index.open_index(tmp_path / "index", models)
+
+
+def test_labelled_folders_get_a_threshold(tmp_path, models):
+    for product in range(10):
+        place = tmp_path / "photos" / f"p{product}"
+        place.mkdir(parents=True)
+        for photo in range(2):
+            drawn_photo(product * 2 + photo).save(place / f"{photo}.png")
+    index.update(tmp_path / "photos", tmp_path / "index", models, "mini")
+    threshold = index.open_index(tmp_path / "index", models).threshold
+    assert (threshold.queries, threshold.products) == (20, 10)
+    assert 0 <= threshold.false_accept <= 1
+
+
+def test_the_command_line_indexes_and_searches(folder, tmp_path, models, monkeypatch, capsys):
+    monkeypatch.setattr(searching, "open_models", lambda study: models)
+    monkeypatch.setattr(index, "HOME", tmp_path / "home")
+    photo = str(folder / "fruit/pear/3.png")
+    assert main(["search", photo]) == 2
+    assert "there is no index yet" in capsys.readouterr().err
+    assert main(["index", str(folder)]) == 0
+    assert "left out: cut.jpg" in capsys.readouterr().out
+    picture = tmp_path / "grid.png"
+    arguments = ["search", photo, "--crop", "0,0,999,999", "--top", "3", "--json", "--output", str(picture)]
+    assert main(arguments) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["models"] == "random"
+    assert answer["crop"] == [0, 0, 48, 40]
+    assert answer["in catalogue"] is None
+    assert len(answer["matches"]) == 3
+    assert {match["name"] for match in answer["matches"]} <= set(
+        index.open_index(index.newest(), models).gallery.names
+    )
+    with Image.open(picture) as grid:
+        assert grid.width > 100
+    assert main(["search", photo, "--crop", "500,500,10,10"]) == 2
+    assert "holds nothing of the photo (48 x 40 pixels)" in capsys.readouterr().err
+    assert main(["search", str(folder / "notes.txt")]) == 2
+    assert "cannot be read as a photo" in capsys.readouterr().err
+    assert main(["search", photo, "--top", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "models: random" in printed
+    assert "global rank" in printed

@@ -1,0 +1,137 @@
+"""Artifacts carry what made them, and stale or damaged ones are refused by name."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from waldo_utils.disk import artifacts
+from waldo_utils.run import pipeline
+from waldo_utils.study import PROFILES, ROOT
+
+STUDY = PROFILES["smoke"]
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path, monkeypatch):
+    monkeypatch.setattr(artifacts, "ROOT", tmp_path)
+
+
+def test_an_array_comes_back_as_it_was_saved():
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    artifacts.save_array(STUDY, "global/seed0/features", array)
+    np.testing.assert_array_equal(artifacts.load_array(STUDY, "global/seed0/features"), array)
+
+
+def test_an_artifact_of_other_settings_is_refused_with_the_setting_and_the_notebook():
+    artifacts.save_array(STUDY, "global/features", np.zeros(2))
+    other = replace(STUDY, global_=replace(STUDY.global_, epochs=7))
+    with pytest.raises(ValueError, match=r"global_.epochs: 1, now 7\): rerun notebook 02_train_global"):
+        artifacts.load_array(other, "global/features")
+
+
+def test_settings_of_later_stages_do_not_matter():
+    artifacts.save_array(STUDY, "global/features", np.ones(2))
+    other = replace(STUDY, reranker=replace(STUDY.reranker, epochs=7))
+    assert artifacts.load_array(other, "global/features").sum() == 2
+
+
+def test_a_changed_file_is_refused():
+    artifacts.save_array(STUDY, "data/rows", np.zeros(100))
+    path = artifacts.data_folder(STUDY) / "data" / "rows.npy"
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(ValueError, match="SHA-256 differs.*rerun notebook 01_prepare_data"):
+        artifacts.load_array(STUDY, "data/rows")
+
+
+def test_an_artifact_of_other_photos_or_weights_is_refused_and_its_training_starts_anew():
+    artifacts.save_frame(STUDY, "data/manifest", pd.DataFrame({"path": ["a.jpg"]}))
+    artifacts.save_array(STUDY, "global/seed0/features", np.zeros(2))
+    checkpoint = artifacts.checkpoint_path(STUDY, "global/seed0")
+    artifacts.save_frame(STUDY, "data/manifest", pd.DataFrame({"path": ["a.jpg"]}))
+    assert artifacts.load_array(STUDY, "global/seed0/features").sum() == 0
+    assert artifacts.checkpoint_path(STUDY, "global/seed0") == checkpoint
+    artifacts.save_frame(STUDY, "data/manifest", pd.DataFrame({"path": ["b.jpg"]}))
+    with pytest.raises(
+        ValueError, match="made from another data/manifest.json: rerun notebook 02_train_global"
+    ):
+        artifacts.load_array(STUDY, "global/seed0/features")
+    assert artifacts.checkpoint_path(STUDY, "global/seed0") != checkpoint
+
+
+def test_an_artifact_of_other_code_is_refused_and_what_the_code_trained_or_began_starts_anew(
+    tmp_path, monkeypatch
+):
+    package = shutil.copytree(artifacts.PACKAGE, tmp_path / "package")
+    monkeypatch.setattr(artifacts, "PACKAGE", package)
+
+    def edit(name):
+        artifacts._first_hash.cache_clear()
+        with (package / name).open("a") as file:
+            file.write("\n")
+
+    def unfinished():
+        return (
+            artifacts.checkpoint_path(STUDY, "reranker/seed0/frozen"),
+            artifacts.partial_path(STUDY, "reranker/seed0/frozen_scores"),
+        )
+
+    artifacts.save_array(STUDY, "global/features", np.ones(2))
+    artifacts.save_array(STUDY, "data/rows", np.ones(2))
+    training, scoring = unfinished()
+    edit("figures/grids.py")
+    assert artifacts.load_array(STUDY, "global/features").sum() == 2
+    assert unfinished() == (training, scoring)
+    artifacts.save_weights(STUDY, "global/seed0/weights", {"w": torch.ones(2)})
+    training, scoring = unfinished()
+    edit("models/scorer.py")
+    artifacts.save_weights(STUDY, "global/seed0/weights", {"w": torch.ones(2)})
+    with pytest.raises(ValueError, match=r"made by another models/scorer.py: rerun notebook 02_train_global"):
+        artifacts.load_array(STUDY, "global/features")
+    assert artifacts.load_array(STUDY, "data/rows").sum() == 2
+    assert unfinished()[0] == training
+    assert unfinished()[1] != scoring
+    edit("models/networks.py")
+    assert unfinished()[0] != training
+
+
+@pytest.mark.parametrize("writer", artifacts.CODE)
+def test_the_code_that_decides_an_artifact_is_code_that_its_notebook_imports(writer):
+    """Else a change of it would refuse the artifact without running the notebook again."""
+    notebook = ROOT / "notebooks" / f"{artifacts.WRITERS[writer][0]}.ipynb"
+    assert {artifacts.PACKAGE / name for name in artifacts.CODE[writer]} <= set(pipeline.sources(notebook))
+
+
+def test_a_missing_artifact_names_its_notebook():
+    with pytest.raises(FileNotFoundError, match="run notebook 03_train_reranker with profile 'smoke'"):
+        artifacts.load_array(STUDY, "reranker/nothing")
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path):
+    def fail(partial):
+        partial.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        artifacts.write_atomically(tmp_path / "folder" / "file.txt", fail)
+    assert list((tmp_path / "folder").iterdir()) == []
+
+
+def test_tables_hold_fractions_and_their_provenance():
+    table = pd.DataFrame({"method": ["CO", "CO + RRT"], "R@1": [0.5, np.nan]})
+    artifacts.save_table(STUDY, "main", table)
+    pd.testing.assert_frame_equal(artifacts.load_table(STUDY, "main"), table)
+    with pytest.raises(ValueError, match=r"fractions in \[0, 1\]"):
+        artifacts.save_table(STUDY, "main", table.assign(**{"R@1": [50.0, 1.0]}))
+    with pytest.raises(ValueError, match=r"seeds: \[0\], now \[5\]"):
+        artifacts.load_table(replace(STUDY, seeds=(5,)), "main")
+    artifacts.load_table(replace(STUDY, summary="other words"), "main")
+    path = artifacts.results_folder(STUDY) / "tables" / "main.csv"
+    path.write_text(path.read_text().replace("0.5", "0.9"))
+    with pytest.raises(
+        ValueError, match="main.csv is not the table that was recorded .* rerun the notebooks"
+    ):
+        artifacts.load_table(STUDY, "main")

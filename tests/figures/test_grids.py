@@ -1,0 +1,89 @@
+"""Figures draw what they are given; whether they look right is for the eye."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from waldo_utils.figures import grids
+
+LABELS = np.array([0, 0, 1, 1])
+NEIGHBORS = np.array([[1, 2], [2, 0], [0, 3], [2, 1]])
+
+
+def photo(row):
+    return Image.new("RGB", (30, 20), (60 * row, 100, 0))
+
+
+def marks(figure):
+    return [text.get_text() for ax in figure.axes for text in ax.texts]
+
+
+def test_neighbor_grid_marks_hits_and_misses():
+    figure = grids.neighbor_grid(photo, NEIGHBORS, [0, 1], LABELS, count=2)
+    assert marks(figure) == ["✓", "✗", "✗", "✓"]
+
+
+def test_before_after_grid_tells_old_ranks():
+    figure = grids.before_after_grid(photo, NEIGHBORS, NEIGHBORS[:, ::-1], [1], LABELS, count=2)
+    assert [text for text in marks(figure) if text.startswith("was")] == ["was 2", "was 1"]
+
+
+def test_saved_figures_are_small_pngs(tmp_path):
+    figure = grids.photo_sheet([photo(i) for i in range(4)], columns=2, titles=list("abcd"))
+    grids.save(figure, tmp_path / "figures" / "sheet.png")
+    with Image.open(tmp_path / "figures" / "sheet.png") as saved:
+        assert saved.format == "PNG"
+        assert saved.width > 150
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["sheet.png"]
+
+
+TABLE = pd.DataFrame(
+    {
+        "method": ["CO", "RRT"],
+        "R@1": [0.5, 0.6], "R@1 low": [0.4, 0.5], "R@1 high": [0.6, 0.7],
+        "R@10": [0.8, 0.9], "R@10 low": [0.7, 0.8], "R@10 high": [0.9, 0.95],
+    }
+)  # fmt: skip
+
+
+def test_recall_bars_have_the_values_in_per_cent_above_their_intervals():
+    (ax,) = grids.recall_bars(TABLE).axes
+    assert [round(bar.get_height()) for bar in ax.patches] == [50, 80, 60, 90]
+    assert [(text.get_text(), round(text.xy[1])) for text in ax.texts] == [
+        ("50.0", 60), ("80.0", 90), ("60.0", 70), ("90.0", 95)
+    ]  # fmt: skip
+    assert len({bar.get_facecolor() + (bar.get_hatch(),) for bar in ax.patches}) == 2
+
+
+def test_differences_have_a_panel_per_metric_and_a_mark_per_verdict():
+    table = pd.DataFrame(
+        {
+            "metric": ["R@1", "R@1", "MAP@R", "MAP@R"], "method": ["b", "c"] * 2, "baseline": ["a"] * 4,
+            "difference": [0.1, 0.0, -0.1, 0.0], "low": [0.05, -0.1, -0.2, -0.1], "high": [0.2, 0.1, -0.05, 0.1],
+        }
+    )  # fmt: skip
+    axes = grids.difference_plot(table).axes
+    assert [ax.get_title() for ax in axes] == ["difference of R@1", "difference of MAP@R"]
+    marks = [[line.get_marker() for line in ax.lines if line.get_marker() in ("^", "v", "o")] for ax in axes]
+    assert marks == [["o", "^"], ["o", "v"]]
+
+
+@pytest.mark.parametrize("watched", [{}, {"test R@1": [0.1, 0.3]}])
+def test_learning_curves_draw_test_dashed(watched):
+    log = {"epoch": [0, 1], "loss": [np.nan, 1.0], "validation R@1": [0.1, 0.2], "seed": [0, 0]}
+    axes = grids.learning_curves(pd.DataFrame(log | watched)).axes
+    dashed = [line for line in axes[1].lines if line.get_linestyle() == "--" and len(line.get_xdata())]
+    assert len(dashed) == len(watched)
+
+
+def test_category_bars_and_score_histograms_draw():
+    table = {"category": ["mug"], "R@1": [0.5], "category accuracy": [0.9]}
+    bounds = {
+        f"{name} {end}": [value]
+        for name in ("R@1", "category accuracy")
+        for end, value in (("low", 0.4), ("high", 0.95))
+    }
+    assert len(grids.category_bars(pd.DataFrame(table | bounds)).axes[0].patches) == 2
+    figure = grids.score_histograms({"CO": (np.array([0.5, 0.9]), np.array([0.1, 0.4]), 0.5)})
+    assert [ax.get_title() for ax in figure.axes] == ["CO"]

@@ -1,0 +1,1 @@
+"""Search by photo, folders of your own, and the demo."""

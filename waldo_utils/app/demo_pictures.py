@@ -1,0 +1,244 @@
+"""Take the pictures of the demo in use, in an installed Chromium: `python -m waldo_utils.app.demo_pictures`.
+
+For each profile whose notebooks have run, the page of `make demo` is opened, an example chosen, a box drawn and resized,
+a match compared and a validation photo uploaded. The example is the first whose product the reranker puts first. The
+screenshots and a strip of the first session go to `results/demo`.
+"""
+
+import argparse
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from waldo_utils.app import demo, searching
+from waldo_utils.data.images import open_cache
+from waldo_utils.disk import artifacts
+from waldo_utils.run import pipeline
+from waldo_utils.study import ROOT, Study
+
+FOLDER = ROOT / "results" / "demo"
+PANELS = {
+    "1_example": "1  Choose or upload a photo",
+    "2_box": "2  Drag a box: the matches follow",
+    "3_resized": "3  Move or resize the box",
+    "4_pair": "4  Compare a match: what matched where",
+}
+COLORS, LARGEST, WIDTH = 96, 300_000, 1160  # of a screenshot: colors, bytes, pixels
+START, DRAWN, RESIZED = (0.08, 0.1), (0.72, 0.75), (0.92, 0.92)  # corners of the box, as shares of the photo
+STRIP, STRIP_LARGEST = 560, 500_000  # width of a panel in pixels, bytes
+PATIENCE = 300_000  # milliseconds
+
+
+@contextmanager
+def served(profile: str) -> Iterator[str]:
+    """Serve the page of a profile and yield its address.
+
+    Raises:
+        RuntimeError: the server ends or does not answer: `make demo` shows why.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "waldo_utils", "demo", "--profile", profile, "--port", str(port), "--no-browser"]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    server = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        await_page(server, port, PATIENCE / 1000)
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        server.terminate()
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def await_page(server: subprocess.Popen, port: int, seconds: float) -> None:
+    """Return as soon as the page's server answers.
+
+    Raises:
+        RuntimeError: it has ended, or so many seconds are over.
+    """
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/voila/static/none").close()
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            if server.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(
+                    f"the page on port {port} does not answer: open it by `make demo`"
+                ) from None
+            time.sleep(0.2)
+
+
+def drag(page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Drag the mouse from one point of the page to another as a hand would."""
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.wait_for_timeout(100)  # the widget listens to moves once it has drawn the box that was begun
+    page.mouse.move(*end, steps=8)
+    page.mouse.up()
+
+
+def session(page, address: str, example: int, stranger: bytes) -> dict[str, Image.Image]:
+    """Use the page as a visitor would and return its pictures by name.
+
+    Args:
+        page: of Playwright.
+        address: of the demo.
+        example: its place among the page's examples.
+        stranger: a JPEG of a product that is not in the gallery.
+    """
+    shots = {}
+
+    def shot(name: str, bottom: str) -> None:
+        page.wait_for_timeout(1500)
+        box = page.locator(bottom).last.bounding_box()
+        top = page.locator(".waldo").first.bounding_box()["y"]
+        clip = {"x": 0, "y": top, "width": WIDTH, "height": box["y"] + box["height"] - top + 12}
+        picture = page.screenshot(full_page=True, clip=clip)
+        shots[name] = Image.open(io.BytesIO(picture)).convert("RGB")
+
+    def wait(text: str) -> None:
+        page.wait_for_function(
+            "text => document.querySelector('.waldo .status')?.innerText.includes(text)", arg=text
+        )
+
+    page.goto(address)
+    page.wait_for_selector(".waldo .card img")
+    page.wait_for_function("document.querySelector('.waldo .wrapper img').naturalWidth > 100")
+    page.get_by_role("combobox").select_option(index=example + 1)  # the first option is none
+    page.wait_for_timeout(5000)
+    wait("the whole photo")
+    shot("1_example", ".waldo button:has-text('Compare 10')")
+    photo = page.locator(".waldo .wrapper img").bounding_box()
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return photo["x"] + x * photo["width"], photo["y"] + y * photo["height"]
+
+    drag(page, place(*START), place(*DRAWN))
+    wait("a box of")
+    shot("2_box", ".waldo button:has-text('Compare 10')")
+    before = page.locator(".waldo .status").inner_text()
+    drag(page, place(*DRAWN), place(*RESIZED))
+    page.wait_for_function(
+        "before => document.querySelector('.waldo .status').innerText !== before", arg=before
+    )
+    shot("3_resized", ".waldo button:has-text('Compare 10')")
+    page.get_by_role("button", name="Compare 1", exact=True).last.click()
+    page.get_by_role("img", name="The query and match 1").wait_for()
+    page.wait_for_function("document.querySelector(\".waldo img[alt^='The query']\").naturalWidth > 0")
+    shot("4_pair", ".waldo img[alt^='The query and match']")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Upload a photo").click()
+    chooser.value.set_files([{"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": stranger}])
+    page.wait_for_function("document.querySelectorAll('.waldo .card.same, .waldo .card.other').length == 0")
+    wait("the whole photo")
+    shot("5_upload", ".waldo button:has-text('Compare 10')")
+    return shots
+
+
+def save(picture: Image.Image, path: Path, largest: int) -> None:
+    """Write a picture as a PNG with few colors, fewer where it would be larger than `largest` bytes."""
+    colors, content = COLORS, b""
+    while not content or (len(content) > largest and colors > 16):
+        buffer = io.BytesIO()
+        picture.quantize(colors, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+        content, colors = buffer.getvalue(), colors * 2 // 3
+    artifacts.write_atomically(path, lambda partial: partial.write_bytes(content))
+
+
+def strip(shots: dict[str, Image.Image]) -> Image.Image:
+    """Return the panels side by side in two rows, each under its caption; the last shows the compared pair."""
+    font = ImageFont.load_default(size=20)
+    tiles = []
+    for name, caption in PANELS.items():
+        shot = shots[name]
+        height = round(WIDTH * 0.93)
+        top = shot.height - height if name == "4_pair" else 0
+        part = shot.crop((0, top, WIDTH, top + height))
+        part = part.resize((STRIP, round(height * STRIP / WIDTH)), Image.Resampling.LANCZOS)
+        tile = Image.new("RGB", (STRIP, part.height + 34), "white")
+        tile.paste(part, (0, 34))
+        ImageDraw.Draw(tile).text((6, 4), caption, fill="#222222", font=font)
+        tiles.append(tile)
+    height = tiles[0].height
+    whole = Image.new("RGB", (2 * STRIP + 16, 2 * height + 16), "white")
+    for i, tile in enumerate(tiles):
+        whole.paste(tile, ((i % 2) * (STRIP + 16), (i // 2) * (height + 16)))
+    return whole
+
+
+def found_example(study: Study) -> int:
+    """Return the first of the page's examples whose resized box finds its product, 0 where none does."""
+    models = searching.open_models(study)
+    gallery = searching.study_gallery(study, models, "test")
+    for place, row in enumerate(demo.examples(gallery)):
+        photo = gallery.photo(row)
+        (left, top), (right, bottom) = (
+            (round(x * photo.width), round(y * photo.height)) for x, y in (START, RESIZED)
+        )
+        answer = searching.search(models, gallery, photo, (left, top, right - left, bottom - top), row)
+        if gallery.products[answer.rows[answer.reranked[0]]] == gallery.products[row]:
+            return place
+    return 0
+
+
+def stranger(study: Study) -> bytes:
+    """Return the first validation photo of a study as a JPEG: its product is not in the page's gallery."""
+    manifest = artifacts.load_frame(study, "data/manifest")
+    rows = manifest.index[manifest.split == "validation"].to_numpy()
+    photo = open_cache(artifacts.data_folder(study) / "photos").image(int(rows[0]))
+    buffer = io.BytesIO()
+    photo.save(buffer, "JPEG", quality=92)
+    return buffer.getvalue()
+
+
+def main() -> int:
+    """Take the pictures of each profile and write the strip from the first."""
+    from playwright.sync_api import sync_playwright
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profiles", nargs="+", default=["mini", "grocery"], help="default: mini grocery")
+    names = parser.parse_args().profiles
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        print("error: there is no chromium on the PATH: install one", file=sys.stderr)
+        return 2
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        for name in names:
+            page = browser.new_page(viewport={"width": WIDTH, "height": 2200})
+            page.set_default_timeout(PATIENCE)
+            study = pipeline.find_profile(name)
+            with served(name) as address:
+                shots = session(page, address, found_example(study), stranger(study))
+                for title, picture in shots.items():
+                    save(picture, FOLDER / f"{name}_{title}.png", LARGEST)
+                if name == names[0]:
+                    save(strip(shots), FOLDER / "strip.png", STRIP_LARGEST)
+                page.close()
+            print(f"{name}: {len(shots)} pictures in {FOLDER}", flush=True)
+        browser.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,383 @@
+"""Search by photo: crop it, find its neighbors in a gallery, rerank them. Everything of the gallery is computed before."""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor
+
+from waldo_utils.data.images import TestTransform, open_cache, shrink
+from waldo_utils.disk import artifacts
+from waldo_utils.models import starting_weights
+from waldo_utils.models.devices import autocast, device
+from waldo_utils.models.networks import ImageModel, RerankingTransformer
+from waldo_utils.models.scorer import GALLERY, QUERY, Scorer
+from waldo_utils.retrieval import exact
+from waldo_utils.retrieval.features import extract_features
+from waldo_utils.retrieval.reranking import PAIRS
+from waldo_utils.study import Study
+from waldo_utils.training import seeds
+
+DEPTH = 100  # neighbors that a search reranks, as published
+Box = tuple[int, int, int, int]  # left, top, width, height in pixels
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of a search, in eval mode."""
+
+    shortlist: ImageModel  # its global features make the shortlist
+    local: ImageModel  # its local features are reranked; the same model unless the backbone was finetuned
+    reranker: RerankingTransformer
+    transform: TestTransform
+    photo_size: int  # photos are scaled down to so many pixels on the shorter side before the transform
+    weights: str  # which weights these are, in words
+    trained: bool  # by the notebooks
+    digest: str  # of the weights and the sizes
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The reranker, prepared once for all searches."""
+        return Scorer(self.reranker)
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Photos that can be found, with their features."""
+
+    embedding: np.ndarray  # (N, D) float32, unit length
+    local: np.ndarray  # (N, D, h, w) float16
+    names: list[str]
+    products: np.ndarray  # (N,) str, "" where it is not known
+    categories: np.ndarray  # (N,) str, "" where it is not known
+    photo: Callable[[int], Image.Image]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one search found."""
+
+    query: Image.Image  # the crop
+    local: np.ndarray  # (D, h, w) float16, its local features
+    rows: np.ndarray  # (K,) the shortlist by global similarity, rows of the gallery
+    similarities: np.ndarray  # (K,) cosine
+    scores: np.ndarray  # (K,) of the reranker, in the order of `rows`
+    seconds: dict[str, float]  # what each step took
+
+    @property
+    def reranked(self) -> np.ndarray:
+        """(K,) places in `rows` in the order of the scores; equal scores keep their order."""
+        return np.argsort(-self.scores, kind="stable")
+
+
+# ---------------------------------------------------------------- models
+
+
+def open_models(study: Study) -> Models:
+    """Return the finetuned models of the seed that did best on validation products, or the starting weights where none are trained.
+
+    Raises:
+        ValueError: the trained models are of other settings, or there are none and the profile's start cannot search.
+    """
+    reranker = starting_weights.reranker(study.reranker)
+    trained = (artifacts.data_folder(study) / "reranker" / "log.csv").exists()
+    if trained:
+        seed = seeds.best_seed(study)
+        names = (
+            f"global/seed{seed}/weights",
+            f"reranker/seed{seed}/finetuned_image_model",
+            f"reranker/seed{seed}/finetuned_reranker",
+        )
+        shortlist, local = (
+            ImageModel(study.global_.backbone, local_norm=study.global_.local_norm) for _ in range(2)
+        )
+        for model, name in zip((shortlist, local, reranker), names, strict=True):
+            tensors = artifacts.load_weights(study, name)
+            starting_weights.check_architecture(model, tensors, f"{name}.safetensors")
+            model.load_state_dict(tensors)
+        weights = f"trained by the notebooks, profile {study.name}, seed {seed}"
+    elif study.global_.start == study.reranker.start == "rendered":
+        shortlist = local = starting_weights.image_model(study.global_)
+        weights = f"shipped starting weights: profile {study.name} has no trained models here"
+    else:
+        raise ValueError(
+            f"profile {study.name!r} has no trained models here: run its notebooks, or choose another profile"
+        )
+    transform = TestTransform(study.global_.resize, study.global_.size)
+    digest = hashlib.sha256(repr((study.data.cache_size, transform.resize, transform.crop)).encode())
+    for model in (shortlist, local, reranker):
+        model.eval().to(device())
+        for key, value in sorted(model.state_dict().items()):
+            digest.update(key.encode() + value.cpu().numpy().tobytes())
+    return Models(
+        shortlist,
+        local,
+        reranker,
+        transform,
+        study.data.cache_size,
+        weights,
+        trained,
+        digest.hexdigest()[:16],
+    )
+
+
+def study_gallery(study: Study, models: Models, split: str) -> Gallery:
+    """Return the photos of one split as a gallery.
+
+    Trained models take the features that the notebooks left; those of the starting weights are computed once and kept
+    under `demo/`.
+
+    Args:
+        study: whose notebook 01 has run.
+        models: of that study.
+        split: "validation" or "test".
+
+    Raises:
+        FileNotFoundError: a notebook has not run; says which.
+        ValueError: what it left is of other settings.
+    """
+    manifest = artifacts.load_frame(study, "data/manifest")
+    part = manifest[manifest.split == split]
+    photos = open_cache(artifacts.data_folder(study) / "photos").subset(part.index.to_numpy())
+    if models.trained:
+        seed = seeds.best_seed(study)
+        embedding = np.array(artifacts.load_array(study, f"global/seed{seed}/{split}_features"))
+        local = artifacts.load_array(study, f"reranker/seed{seed}/finetuned_{split}_local")
+    else:
+        manifest_digest = artifacts.sha256(artifacts.find(study, "data/manifest.csv"))[:8]
+        kept = artifacts.data_folder(study) / "demo" / f"{split}-{models.digest}-{manifest_digest}"
+        paths = [kept.with_name(f"{kept.name}-{kind}.npy") for kind in ("global", "local")]
+        if not all(path.exists() for path in paths):
+            for path, array in zip(
+                paths, extract_features(models.shortlist, photos, models.transform), strict=True
+            ):
+                artifacts.write_atomically(path, lambda partial, array=array: np.save(partial, array))
+        try:
+            embedding, local = (artifacts.read_array(path) for path in paths)
+        except ValueError as error:
+            raise ValueError(f"{error}: remove it, it is made again") from None
+    labels, categories = (part[column].astype(str).to_numpy() for column in ("label", "category"))
+    return Gallery(embedding, local, part.path.tolist(), labels, categories, photos.image)
+
+
+# ---------------------------------------------------------------- crops
+
+
+def parse_box(text: str) -> Box:
+    """Return the box "left,top,width,height".
+
+    Raises:
+        ValueError: the text is not four whole numbers.
+    """
+    try:
+        left, top, width, height = (int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(
+            f"a crop is left,top,width,height in pixels, for example 40,30,200,180; got {text!r}"
+        ) from None
+    return left, top, width, height
+
+
+def clip_box(box: Box, size: tuple[int, int]) -> Box:
+    """Return the part of a box that lies in a photo.
+
+    Args:
+        box: may reach out of the photo.
+        size: width and height of the photo.
+
+    Raises:
+        ValueError: nothing of it lies in the photo.
+    """
+    left, top, width, height = box
+    right, bottom = min(left + width, size[0]), min(top + height, size[1])
+    left, top = max(left, 0), max(top, 0)
+    if right <= left or bottom <= top:
+        raise ValueError(
+            f"the crop {','.join(map(str, box))} holds nothing of the photo ({size[0]} x {size[1]} pixels): "
+            "choose a box inside it"
+        )
+    return left, top, right - left, bottom - top
+
+
+def scale_box(box: Box, factor: float) -> Box:
+    """Return the box on a photo `factor` times as large; edges are rounded outwards, so that nothing is cut off."""
+    left, top = np.floor(np.array(box[:2]) * factor + 1e-6).astype(int).tolist()
+    right, bottom = np.ceil((np.array(box[:2]) + np.array(box[2:])) * factor - 1e-6).astype(int).tolist()
+    return left, top, right - left, bottom - top
+
+
+def crop(photo: Image.Image, box: Box | None) -> Image.Image:
+    """Return the part of a photo inside a box, or the photo for None; raises as `clip_box` does."""
+    if box is None:
+        return photo
+    left, top, width, height = clip_box(box, photo.size)
+    return photo.crop((left, top, left + width, top + height))
+
+
+# ---------------------------------------------------------------- search
+
+
+def prepare(models: Models, photo: Image.Image) -> Tensor:
+    """Return a photo as the image models read it: (3, size, size) in [0, 1]."""
+    pixels = torch.from_numpy(np.array(shrink(photo, models.photo_size))).permute(2, 0, 1)
+    return models.transform(pixels)
+
+
+@torch.inference_mode()
+def features(models: Models, batch: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return global (B, D) float32 and local (B, D, h, w) float16 features of (B, 3, size, size) photos."""
+    batch = batch.to(device=device(), memory_format=torch.channels_last)
+    with autocast():
+        embedding, local = models.shortlist(batch)
+        if models.local is not models.shortlist:
+            local = models.local.local_features(models.local.feature_map(batch))
+    return embedding.float().cpu().numpy(), local.to(torch.float16).cpu().numpy()
+
+
+@torch.inference_mode()
+def score(models: Models, query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    """Return the reranker's (K,) scores of a query's (D, h, w) local features against (K, D, h, w) of a gallery.
+
+    In float32: one search is fast enough so, and bfloat16 rounds close scores to ties.
+
+    Raises:
+        ValueError: features or scores are not finite.
+    """
+    own = models.scorer.encode(query[None], np.zeros(1, dtype=np.int64), QUERY)  # (1, h*w, 4 * D)
+    codes = models.scorer.encode(gallery, np.arange(len(gallery)), GALLERY)  # (K, h*w, 4 * D)
+    parts = [
+        models.scorer.score(own.expand(len(part), -1, -1), part) for part in codes.split(PAIRS[device().type])
+    ]
+    scores = torch.cat(parts).cpu().numpy()
+    if not np.isfinite(scores).all():
+        raise ValueError("some scores are not finite: the weights or the index are broken, make them again")
+    return scores
+
+
+def search(
+    models: Models,
+    gallery: Gallery,
+    photo: Image.Image,
+    box: Box | None = None,
+    exclude: int | None = None,
+    depth: int = DEPTH,
+) -> Answer:
+    """Find the photos of a gallery that show the product in a crop of a photo.
+
+    Args:
+        models: the same that made the gallery's features.
+        gallery: what is searched.
+        photo: upright, RGB.
+        box: the crop in pixels of the photo; None: all of it.
+        exclude: a row of the gallery to leave out, for a query that is in the gallery itself.
+        depth: neighbors to rerank, at most.
+
+    Raises:
+        ValueError: the crop holds nothing of the photo, or the gallery is empty.
+    """
+    if len(gallery) - (exclude is not None) < 1:
+        raise ValueError("the gallery holds no photo to find: add some")
+    clock = [time.perf_counter()]
+    query = crop(photo, box)
+    pixels = prepare(models, query)
+    clock.append(time.perf_counter())
+    embedding, local = features(models, pixels[None])
+    clock.append(time.perf_counter())
+    wanted = min(depth + (exclude is not None), len(gallery))
+    rows, similarities = (found[0] for found in exact.nearest_neighbors(embedding, wanted, gallery.embedding))
+    if exclude is not None:
+        keep = np.flatnonzero(rows != exclude)[:depth]
+        rows, similarities = rows[keep], similarities[keep]
+    clock.append(time.perf_counter())
+    scores = score(models, local[0], gallery.local[rows])
+    clock.append(time.perf_counter())
+    steps = ("crop and resize", "features", "shortlist", "rerank")
+    seconds = dict(zip(steps, np.diff(clock).tolist(), strict=True))
+    return Answer(query, local[0], rows, similarities, scores, seconds)
+
+
+def matches(answer: Answer, gallery: Gallery, top: int = 10) -> pd.DataFrame:
+    """Tabulate the first matches after reranking.
+
+    Returns:
+        One row per match: `rank`, `global rank`, `change` (places won by reranking), `score`, `similarity`, `name`,
+        `product`, `category`, `row` (of the gallery).
+    """
+    order = answer.reranked[:top]
+    rows = answer.rows[order]
+    rank = np.arange(1, len(order) + 1)
+    return pd.DataFrame(
+        {
+            "rank": rank,
+            "global rank": order + 1,
+            "change": order + 1 - rank,
+            "score": answer.scores[order],
+            "similarity": answer.similarities[order],
+            "name": [gallery.names[row] for row in rows],
+            "product": gallery.products[rows],
+            "category": gallery.categories[rows],
+            "row": rows,
+        }
+    )
+
+
+# ---------------------------------------------------------------- speed
+
+
+def benchmark(
+    models: Models, gallery: Gallery, photos: Sequence[Image.Image], depth: int = DEPTH, warm_up: int = 3
+) -> pd.DataFrame:
+    """Time a search from box to reranked answer, each photo with a box around its middle.
+
+    Args:
+        models, gallery, depth: as for `search`.
+        photos: the queries.
+        warm_up: searches before the clock counts.
+
+    Returns:
+        One row per step and a last row "total": `step`, `p50 ms`, `p95 ms`, `share` of the mean time.
+    """
+    boxes = [(p.width // 8, p.height // 8, p.width * 3 // 4, p.height * 3 // 4) for p in photos]
+    for photo, box in list(zip(photos, boxes, strict=True))[:warm_up]:
+        search(models, gallery, photo, box, depth=depth)
+    steps = pd.DataFrame(
+        [
+            search(models, gallery, photo, box, depth=depth).seconds
+            for photo, box in zip(photos, boxes, strict=True)
+        ]
+    )
+    return step_table(steps)
+
+
+def step_table(seconds: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of `benchmark` from what each step (column) of each run (row) took, in seconds."""
+    seconds = seconds.assign(total=seconds.sum(axis=1))
+    return pd.DataFrame(
+        {
+            "step": seconds.columns,
+            "p50 ms": 1000 * seconds.quantile(0.5).to_numpy(),
+            "p95 ms": 1000 * seconds.quantile(0.95).to_numpy(),
+            "share": (seconds.mean() / seconds["total"].mean()).to_numpy(),
+        }
+    )
+
+
+def benchmark_depths(
+    models: Models, gallery: Gallery, photos: Sequence[Image.Image], depths: Sequence[int]
+) -> pd.DataFrame:
+    """Return the tables of `benchmark` for several depths in one, with a first column `depth`; equal ones count once."""
+    tables = [
+        benchmark(models, gallery, photos, depth).assign(depth=min(depth, len(gallery)))
+        for depth in dict.fromkeys(depths)
+    ]
+    whole = pd.concat(tables, ignore_index=True)
+    return whole[["depth", *whole.columns.drop("depth")]]

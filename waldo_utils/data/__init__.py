@@ -1,0 +1,1 @@
+"""Raw files to a checked manifest, and photos to a cache of decoded ones."""

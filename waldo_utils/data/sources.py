@@ -1,0 +1,100 @@
+"""Where a study's photos come from: the settings of its data stage to a checked manifest and a folder."""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from waldo_utils.data import manifests
+from waldo_utils.study import DataStage, RenderedSet
+
+
+def open_source(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
+    """Render or find the photos that the study trains and tests on.
+
+    Args:
+        settings: the data stage; `source` is "rendered", "grocery", "sop" or "sop_form".
+        folder: where rendered photos are kept, and `unreadable.csv`, the list of photos that break a rule.
+
+    Returns:
+        The checked manifest, validation products held out, and the folder that its paths are relative to.
+
+    Raises:
+        FileNotFoundError: a data set that cannot be made here is absent; the message says how to get it.
+        ValueError: the source is unknown, the manifest breaks a rule of `manifests.check_manifest`, or "sop" has
+            other counts than the published ones.
+    """
+    if settings.source == "rendered":
+        from waldo_utils.miniature.datasets import render_sop
+
+        drawn = settings.rendered
+        root = render_sop(
+            _ours(folder / "rendered_sop", drawn),
+            drawn.seed,
+            drawn.families,
+            drawn.family_size,
+            drawn.photos,
+            drawn.size,
+            drawn.difficulty,
+            drawn.test_fraction,
+        )
+        manifest = manifests.hold_out(manifests.sop_manifest(root), settings.hold_out, seed=0)
+    elif settings.source == "grocery":
+        root = manifests.find_data("grocery")
+        manifest = manifests.grocery_manifest(root)
+    elif settings.source in ("sop", "sop_form"):
+        root = manifests.find_data("sop")
+        manifest = manifests.sop_manifest(root)
+        if settings.source == "sop":
+            manifests.check_sop_counts(manifest)
+        manifest = manifests.hold_out(manifest, settings.hold_out, seed=0)
+    else:
+        raise ValueError(
+            f"unknown data source {settings.source!r}: choose rendered, grocery, sop or sop_form"
+        )
+    return manifests.check_manifest(manifest, root, listing=folder / "unreadable.csv"), root
+
+
+def open_transfer(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
+    """Render or find the photos of other kinds of products that trained models are carried over to.
+
+    The same products are in its splits "train" and "test"; nothing is trained on either.
+
+    Raises:
+        FileNotFoundError: Products-10k is absent; the message says how to get it.
+        ValueError: the data stage has no transfer set.
+    """
+    if settings.transfer == "rendered":
+        from waldo_utils.miniature.datasets import render_products10k
+
+        drawn = settings.rendered_transfer
+        root = render_products10k(
+            _ours(folder / "rendered_products10k", drawn),
+            drawn.seed,
+            drawn.families,
+            drawn.family_size,
+            drawn.photos,
+            drawn.size,
+            drawn.difficulty,
+        )
+    elif settings.transfer == "products10k":
+        root = manifests.find_data("products10k")
+    else:
+        raise ValueError(f"unknown transfer set {settings.transfer!r}: choose rendered or products10k")
+    manifest = manifests.products10k_manifest(root)
+    listing = folder / "transfer_unreadable.csv"
+    return manifests.check_manifest(manifest, root, disjoint=False, listing=listing), root
+
+
+def _ours(root: Path, drawn: RenderedSet) -> Path:
+    """Return the study's own folder of a rendered set, removed first if it holds one of settings that have changed."""
+    try:
+        written = json.loads((root / "settings.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return root  # the renderer says what is wrong with it
+    if any(written.get(name, value) != value for name, value in asdict(drawn).items()):
+        print(f"{root.name} holds photos of other settings: rendering it anew")
+        shutil.rmtree(root)
+    return root

@@ -1,0 +1,1 @@
+"""Hits to numbers with intervals, and the tables that hold them beside the reported figures."""

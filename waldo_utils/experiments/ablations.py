@@ -1,0 +1,338 @@
+"""What image transforms do to retrieval, by the stage that sees them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from waldo_utils.evaluation import metrics
+from waldo_utils.evaluation.tables import REPORTED, REPORTED_TRANSFORMS
+from waldo_utils.experiments.severities import ONE_LEVEL, SEVERITIES, Variant
+from waldo_utils.models.devices import autocast, device
+from waldo_utils.models.networks import ImageModel, RerankingTransformer
+from waldo_utils.retrieval import exact
+from waldo_utils.retrieval.features import PhotoBatches
+from waldo_utils.retrieval.reranking import rerank_scores
+
+STAGES = ("shortlist", "reranker", "both")
+QUERIES = 100  # about so many, at least one of each product
+# The report's rows in our words ("no flip" is of training: it stands beside our flip at test), at the severity nearest to
+# the report's, which does not give its own: torchvision's defaults, and no color left for grayscale.
+REPORTED_AS = {"no flip": "flip"}
+NEAREST_SEVERITY = {
+    "perspective": "medium", "grayscale": "strong", "contrast": "medium", "blur": "medium",
+    "no crop": ONE_LEVEL, "flip": ONE_LEVEL, "normalization": ONE_LEVEL,
+}  # fmt: skip
+
+
+def query_rows(labels: np.ndarray, queries: int = QUERIES) -> np.ndarray:
+    """Return rows of about so many queries, the first photos of every product alike and at least one of each.
+
+    Args:
+        labels: (N,) product of each photo; products of one photo have nothing to find and ask nothing.
+        queries: how many, rounded up to equally many per product.
+    """
+    place = pd.Series(labels).groupby(labels).cumcount().to_numpy()  # of each photo in its product
+    per_product = -(-queries // len(np.unique(labels)))
+    return np.flatnonzero((place < per_product) & (metrics.relevant_counts(labels) > 0))
+
+
+class _Views(PhotoBatches):
+    """Photos as the models see them under a variant, each by its row alone, whatever the batches."""
+
+    def __getitem__(self, i: int) -> Tensor:
+        return torch.stack([self.transform(self.photos[int(row)], int(row)) for row in self.batches[i]])
+
+
+@torch.no_grad()
+def variant_features(
+    variant: Variant,
+    photos: Sequence[Tensor],
+    global_model: ImageModel,
+    image_models: dict[str, ImageModel],
+    batch: int = 64,
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Compute the features of all models of photos under one variant, in one pass over the photos.
+
+    A model whose backbone is the global model's (frozen) takes that one's feature maps.
+
+    Args:
+        variant: what happens to the photos.
+        photos: N photos, each a (3, h, w) uint8 tensor.
+        global_model: gives the global features.
+        image_models: name -> model that gives local features.
+        batch: photos per forward pass.
+
+    Returns:
+        Global features (N, D) float32, and name -> local features (N, D, h, w) float16.
+
+    Raises:
+        ValueError: the variant leaves [0, 1] without saying so (`Variant.leaves_range`).
+    """
+    models = {"": global_model, **image_models}
+    shares = {name: _same_backbone(model, global_model) for name, model in image_models.items()}
+    for model in models.values():
+        model.eval().to(device=device(), memory_format=torch.channels_last)
+        model.check_range = not variant.leaves_range
+    rows = np.split(np.arange(len(photos)), range(batch, len(photos), batch))
+    embeddings, locals_ = [], {name: [] for name in image_models}
+    try:
+        for views in _Views(photos, rows, variant).loader():
+            with autocast():
+                maps = global_model.feature_map(views)
+                embeddings.append(global_model.global_features(maps).cpu().numpy())
+                for name, model in image_models.items():
+                    own = maps if shares[name] else model.feature_map(views)
+                    locals_[name].append(model.local_features(own).to(torch.float16).cpu().numpy())
+    finally:
+        for model in models.values():
+            model.check_range = True
+    return np.concatenate(embeddings), {name: np.concatenate(parts) for name, parts in locals_.items()}
+
+
+def _same_backbone(model: ImageModel, other: ImageModel) -> bool:
+    mine, theirs = model.backbone.state_dict(), other.backbone.state_dict()
+    return all(torch.equal(mine[key], theirs[key]) for key in theirs)
+
+
+def scores_beside(
+    reranker: RerankingTransformer,
+    local: np.ndarray,
+    queries: np.ndarray,
+    neighbors: np.ndarray,
+    known_neighbors: np.ndarray,
+    known_scores: np.ndarray,
+) -> np.ndarray:
+    """Score shortlists as `reranking.rerank_scores` does, taking over the scores of pairs that are known.
+
+    Args:
+        reranker: the transformer.
+        local: (N, D, h, w) local features.
+        queries: (Q,) rows of them.
+        neighbors: (Q, K) rows to score.
+        known_neighbors, known_scores: (Q, L) rows scored before, and their scores, from the same features.
+
+    Returns:
+        (Q, K) float32 scores.
+    """
+    same = neighbors[:, :, None] == known_neighbors[:, None, :]  # (Q, K, L)
+    scores = np.take_along_axis(known_scores, same.argmax(axis=2), axis=1)  # (Q, K)
+    query, place = np.nonzero(~same.any(axis=2))
+    if len(query):
+        pairs = neighbors[query, place][:, None]
+        scores[query, place] = rerank_scores(reranker, local[queries[query]], local, pairs)[:, 0]
+    return scores
+
+
+def transform_grid(
+    global_model: ImageModel,
+    rerankers: dict[str, tuple[ImageModel, RerankingTransformer]],
+    photos: Sequence[Tensor],
+    labels: np.ndarray,
+    variants: Sequence[Variant],
+    queries: np.ndarray,
+    shortlist: int,
+    depth: int,
+    resamples: int,
+) -> pd.DataFrame:
+    """Evaluate CO and CO + RRT on transformed test photos, for each stage that may see the transform.
+
+    "shortlist": the global features are those of transformed photos, the reranker reads untransformed ones;
+    "reranker": the other way round; "both": both. Queries and gallery are transformed alike. CO has no reranker: its
+    stage is the shortlist.
+
+    Args:
+        global_model: gives the global features.
+        rerankers: method -> model of the local features and transformer.
+        photos: the N test photos, queries and gallery.
+        labels: (N,) product of each of them.
+        variants: the untransformed photos first, see `transforms.variants`.
+        queries: (Q,) rows of the photos that ask.
+        shortlist: neighbors kept per query.
+        depth: of which so many are reranked.
+        resamples: of the bootstrap over products.
+
+    Returns:
+        One row per variant, stage and method, as `recall_table` gives them; `transform`, `severity`, `parameter`,
+        `stage`, `method` first, and `reported` (whether the report has the row) last. The untransformed rows have stage
+        "none".
+    """
+    image_models = {method: model for method, (model, _) in rerankers.items()}
+    matchers = {method: reranker for method, (_, reranker) in rerankers.items()}
+    keys, found = [], []
+    plain_local, plain, plain_scores = {}, None, {}
+
+    def add(variant: Variant, stage: str, method: str, order: np.ndarray) -> None:
+        keys.append((variant.transform, variant.severity, variant.parameter, stage, method))
+        found.append(metrics.hits(order, labels[queries], labels))
+
+    for variant in tqdm(variants, desc="transforms", unit="variant"):
+        embedding, local = variant_features(variant, photos, global_model, image_models)
+        neighbors = exact.nearest_neighbors(embedding, shortlist)[0][queries]  # (Q, shortlist)
+        first = neighbors[:, :depth]
+        if plain is None:
+            plain, plain_local = neighbors, local
+            add(variant, "none", "CO", plain)
+            for method, reranker in matchers.items():
+                plain_scores[method] = rerank_scores(
+                    reranker, local[method][queries], local[method], plain[:, :depth]
+                )
+                add(variant, "none", method, exact.reorder(plain, plain_scores[method]))
+            continue
+        add(variant, "shortlist", "CO", neighbors)
+        known = plain[:, :depth]
+        for method, reranker in matchers.items():
+            old, new = plain_local[method], local[method]
+            scores = scores_beside(reranker, old, queries, first, known, plain_scores[method])
+            add(variant, "shortlist", method, exact.reorder(neighbors, scores))
+            scores = rerank_scores(reranker, new[queries], new, known)
+            add(variant, "reranker", method, exact.reorder(plain, scores))
+            scores = scores_beside(reranker, new, queries, first, known, scores)
+            add(variant, "both", method, exact.reorder(neighbors, scores))
+
+    names = pd.DataFrame(keys, columns=["transform", "severity", "parameter", "stage", "method"])
+    untransformed = {method: i for i, (*_, stage, method) in enumerate(keys) if stage == "none"}
+    table = recall_table(
+        names, found, [untransformed[name] for name in names.method], labels[queries], resamples
+    )
+    return table.assign(reported=table["transform"].isin(NEAREST_SEVERITY))
+
+
+def recall_table(
+    names: pd.DataFrame,
+    hits: Sequence[np.ndarray],
+    baselines: Sequence[int],
+    products: np.ndarray,
+    resamples: int,
+) -> pd.DataFrame:
+    """Tabulate recall of several runs with the same queries, and the paired difference of each to its baseline.
+
+    Args:
+        names: the first columns, one row per run.
+        hits: (Q, K) bool of each run: whether neighbor k of query q shows its product.
+        baselines: the run that each is compared with.
+        products: (Q,) product of each query; the bootstrap resamples products.
+        resamples: of the bootstrap.
+
+    Returns:
+        `names` with `R@1`, `R@1 low`, `R@1 high` (95 % interval), `R@10`, `R@100` (missing where K is smaller), the
+        paired `difference` of R@1 to the baseline with `low` and `high`, `queries` and `products`.
+    """
+    right = np.stack([run[:, 0] for run in hits], axis=1).astype(float)  # (Q, runs)
+    change = right - right[:, list(baselines)]
+    low, high = metrics.bootstrap_interval(np.concatenate([right, change], axis=1), products, resamples)
+    count = len(hits)
+    recall = {
+        f"R@{k}": [run[:, :k].any(axis=1).mean() if run.shape[1] >= k else np.nan for run in hits]
+        for k in (10, 100)
+    }
+    return names.assign(
+        **{"R@1": right.mean(axis=0), "R@1 low": low[:count], "R@1 high": high[:count], **recall},
+        difference=change.mean(axis=0),
+        low=low[count:],
+        high=high[count:],
+        queries=len(products),
+        products=len(np.unique(products)),
+    )
+
+
+# ---------------------------------------------------------------- reading the grid
+
+
+def reported_rows(grid: pd.DataFrame, method: str = "CO + RRT (finetuned)") -> pd.DataFrame:
+    """Return the grid's rows of one method that the report has, at the severity nearest to the report's."""
+    nearest = grid["transform"].map(NEAREST_SEVERITY) == grid.severity
+    return grid[nearest & (grid.method == method)]
+
+
+def beside_report(grid: pd.DataFrame) -> pd.DataFrame:
+    """Put each reported test-time row beside ours of the same method.
+
+    Returns:
+        One row per reported transform, in the report's order: `transform` with its severity, `R@1 reported` and
+        `R@100 reported`; and ours by stage: `R@1 untransformed`, `R@1 shortlist`, `R@1 reranker`, `R@1 both`.
+    """
+    rows, reported = reported_rows(grid), REPORTED_TRANSFORMS.set_index("transform")
+    plain = grid[(grid.stage == "none") & (grid.method == rows.method.iloc[0])].iloc[0]
+    table = []
+    for name, figures in reported.drop(index=list(REPORTED_AS)).iterrows():
+        own = rows[rows["transform"] == name].set_index("stage")
+        label = f"{name} ({own.severity.iloc[0]})" if own.severity.iloc[0] in SEVERITIES else name
+        line = {"transform": label, "R@1 reported": figures["R@1"], "R@100 reported": figures["R@100"]}
+        line |= {"R@1 untransformed": plain["R@1"]} | {f"R@1 {s}": own["R@1"][s] for s in STAGES}
+        table.append(line)
+    return pd.DataFrame(table)
+
+
+def stage_patterns(grid: pd.DataFrame) -> pd.DataFrame:
+    """Say which stages can have seen the transform in each reported row, and what ours did there.
+
+    A transform that only the reranker sees cannot change the shortlist, so R@100 stays to the digit; where the reported
+    R@100 moved, the shortlist was made anew.
+
+    Returns:
+        One row per reported test-time transform: `transform`; `reported R@1 change` and `reported R@100 change`;
+        `explained by` ("reranker only" or "shortlist redone"); for each stage our change of R@1 with its interval and
+        of R@100, as text, in points; `ours` (whether the stage that explains the row moved R@1 the reported way).
+    """
+    rows, reported = reported_rows(grid), REPORTED_TRANSFORMS.set_index("transform")
+    method = rows.method.iloc[0]
+    base = REPORTED.set_index("method").loc[method]
+    plain = grid[(grid.stage == "none") & (grid.method == method)].iloc[0]
+    table = []
+    for name, figures in reported.drop(index=list(REPORTED_AS)).iterrows():
+        own = rows[rows["transform"] == name].set_index("stage")
+        kept = round(figures["R@100"], 4) == base["R@100"]
+        expected, stage = np.sign(figures["R@1"] - base["R@1"]), "reranker" if kept else "both"
+        line = {
+            "transform": name,
+            "reported R@1 change": f"{100 * (figures['R@1'] - base['R@1']):+.1f}",
+            "reported R@100 change": f"{100 * (figures['R@100'] - base['R@100']):+.1f}",
+            "explained by": "reranker only" if kept else "shortlist redone (both)",
+        }
+        for each in STAGES:
+            row, moved = own.loc[each], 100 * (own["R@100"][each] - plain["R@100"])
+            hundred = "not run" if np.isnan(moved) else f"{moved:+.1f}"
+            line[f"ours: {each}"] = f"R@1 {_change_text(row)}, R@100 {hundred}"
+        low, high = own.low[stage] * expected, own.high[stage] * expected
+        line["ours there"] = (
+            "the same way"
+            if min(low, high) > 0
+            else "the other way"
+            if max(low, high) < 0
+            else "no difference found"
+        )
+        table.append(line)
+    return pd.DataFrame(table)
+
+
+def clear_changes(grid: pd.DataFrame) -> pd.DataFrame:
+    """List the rows whose paired interval leaves out zero, by method and stage.
+
+    Returns:
+        One row per method and stage: `method`, `stage`, `R@1 fell` and `R@1 rose` (transforms with their severities), and
+        `intervals` (how many there are; about one in twenty leaves out zero by chance).
+    """
+    table = []
+    for (method, stage), rows in grid[grid.stage != "none"].groupby(["method", "stage"], sort=False):
+        fell, rose = _listed(rows[rows.high < 0]), _listed(rows[rows.low > 0])
+        table.append(
+            {"method": method, "stage": stage, "R@1 fell": fell, "R@1 rose": rose, "intervals": len(rows)}
+        )
+    return pd.DataFrame(table)
+
+
+def _listed(rows: pd.DataFrame) -> str:
+    """Return "grayscale (mild, strong), flip" of such rows, or "none"."""
+    parts = []
+    for name, own in rows.groupby("transform", sort=False):
+        severities = [severity for severity in own.severity if severity in SEVERITIES]
+        parts.append(f"{name} ({', '.join(severities)})" if severities else name)
+    return ", ".join(parts) or "none"
+
+
+def _change_text(row: pd.Series) -> str:
+    return f"{100 * row.difference:+.1f} ({100 * row.low:+.1f} to {100 * row.high:+.1f})"

@@ -1,0 +1,1 @@
+"""Photos to features, features to ranked neighbors, and neighbors reranked."""
