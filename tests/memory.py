@@ -1,7 +1,8 @@
-"""Measure the peak memory of every stage on rendered data of one, two and four sizes, and of an evaluation of SOP's.
+"""Measure the peak memory of every stage on rendered data of one, two and four sizes, and of an evaluation of
+SOP's.
 
-`make memory` writes `results/benchmarks/memory.csv` with its provenance. Every figure comes from a process of its
-own. What a stage must hold grows with the data (its features); the rest of its peak should not.
+`make memory` writes `results/benchmarks/memory.csv` with its provenance. Every figure comes from a process of
+its own. What a stage must hold grows with the data (its features); the rest of its peak should not.
 """
 
 import argparse
@@ -18,15 +19,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from waldo_utils.data import images, manifests
+from waldo_utils.data import manifests, photo_cache, transforms
 from waldo_utils.disk.files import sha256, write_atomically
 from waldo_utils.evaluation import metrics
 from waldo_utils.miniature.datasets import render_sop
 from waldo_utils.models import starting_weights
-from waldo_utils.models.networks import RerankingTransformer
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact, features, reranking
 from waldo_utils.study import PROFILES, ROOT
-from waldo_utils.training import loop
+from waldo_utils.training import global_training, reranker_training
 
 SCALES = (1, 2, 4)
 FAMILIES = 2  # per category at scale 1: 240 photos
@@ -44,23 +45,23 @@ def render(folder: Path, scale: int) -> int:
 def cache(folder: Path, scale: int) -> int:
     """Decode them into a cache."""
     manifest = manifests.sop_manifest(folder / "photos")
-    return len(images.build_cache(manifest, folder / "photos", folder / "cache", 64))
+    return len(photo_cache.build_cache(manifest, folder / "photos", folder / "cache", 64))
 
 
 def train_global(folder: Path, scale: int) -> int:
     """Train the image model for an epoch."""
-    photos, labels = images.open_cache(folder / "cache"), manifests.sop_manifest(folder / "photos").label
+    photos, labels = photo_cache.open_cache(folder / "cache"), manifests.sop_manifest(folder / "photos").label
     model = starting_weights.image_model(STUDY.global_)
     checkpoint = folder / "global.pt"
     checkpoint.unlink(missing_ok=True)
-    loop.train_global(model, photos, labels.to_numpy(), STUDY.global_, 0, lambda: 0.0, checkpoint)
+    global_training.train_global(model, photos, labels.to_numpy(), STUDY.global_, 0, lambda: 0.0, checkpoint)
     return len(photos)
 
 
 def extract(folder: Path, scale: int) -> int:
     """Extract global and local features."""
-    photos = images.open_cache(folder / "cache")
-    transform = images.TestTransform(STUDY.global_.resize, STUDY.global_.size)
+    photos = photo_cache.open_cache(folder / "cache")
+    transform = transforms.TestTransform(STUDY.global_.resize, STUDY.global_.size)
     embedding, local = features.extract_features(
         starting_weights.image_model(STUDY.global_), photos, transform
     )
@@ -71,7 +72,7 @@ def extract(folder: Path, scale: int) -> int:
 
 def train_reranker(folder: Path, scale: int) -> int:
     """Finetune the reranker and the image model for an epoch."""
-    photos, labels = images.open_cache(folder / "cache"), manifests.sop_manifest(folder / "photos").label
+    photos, labels = photo_cache.open_cache(folder / "cache"), manifests.sop_manifest(folder / "photos").label
     neighbors, _ = exact.nearest_neighbors(np.load(folder / "embedding.npy"), 50)
     model, reranker = (
         starting_weights.image_model(STUDY.global_),
@@ -80,7 +81,7 @@ def train_reranker(folder: Path, scale: int) -> int:
     settings = replace(STUDY.reranker, finetune_epochs=1)
     checkpoint = folder / "reranker.pt"
     checkpoint.unlink(missing_ok=True)
-    loop.train_reranker(
+    reranker_training.train_reranker(
         model,
         reranker,
         photos,
@@ -105,7 +106,8 @@ def evaluate(folder: Path, scale: int) -> int:
 
 
 def evaluate_sop(folder: Path, scale: int) -> int:
-    """Search, rerank a slice of the queries and count, on made-up features of the size of SOP's test split."""
+    """Search, rerank a slice of the queries and count, on made-up features of the size of SOP's test
+    split."""
     rng = np.random.default_rng(0)
     embedding = rng.standard_normal((SOP_PHOTOS, 128), dtype=np.float32)
     embedding /= np.linalg.norm(embedding, axis=1, keepdims=True)

@@ -1,4 +1,5 @@
-"""Hostile and broken input: each case is handled, or refused in one line that names the file; nothing else is touched."""
+"""Hostile and broken input: each case is handled, or refused in one line that names the file; nothing else is
+touched."""
 
 import contextlib
 import errno
@@ -28,7 +29,7 @@ from test_searching import drawn_photo, small_models
 
 from waldo_utils.__main__ import main
 from waldo_utils.app import index, searching
-from waldo_utils.data import images, manifests, sources
+from waldo_utils.data import checks, manifests, photo_cache, places, reading, sources, transforms
 from waldo_utils.disk import artifacts, faults
 from waldo_utils.experiments import published
 from waldo_utils.models import starting_weights as weights
@@ -62,7 +63,7 @@ def one_line(error, *parts):
 
 def refused(path, *parts):
     with pytest.raises(ValueError) as error:
-        images.read_photo(path)
+        reading.read_photo(path)
     return one_line(error, path, *parts)
 
 
@@ -105,7 +106,7 @@ def test_flipped_bytes_give_a_photo_or_one_line(tmp_path, form, seed):
             content[place] = rng.integers(0, 256)
         path.write_bytes(content)
         try:
-            photo = images.read_photo(path)
+            photo = reading.read_photo(path)
         except ValueError as error:
             one_line(error, path)
         else:
@@ -153,20 +154,21 @@ def test_a_header_that_lies_is_refused(tmp_path, claim):
 def test_tiny_and_thin_photos_are_read_shrunk_and_transformed(tmp_path, size, form):
     path = tmp_path / "thin.png"
     path.write_bytes(encoded(form, noise(size)))
-    photo = images.read_photo(path)
+    photo = reading.read_photo(path)
     assert photo.size == size
-    small = images.shrink(photo, 4)
+    small = reading.shrink(photo, 4)
     assert min(small.size) == min(*size, 4)
     pixels = torch.from_numpy(np.array(small)).permute(2, 0, 1)
     for result in (
-        images.TestTransform(16, 14)(pixels),
-        images.TrainTransform(14)(pixels, torch.Generator()),
+        transforms.TestTransform(16, 14)(pixels),
+        transforms.TrainTransform(14)(pixels, torch.Generator()),
     ):
         assert result.shape == (3, 14, 14)
         assert 0 <= result.min() <= result.max() <= 1
 
 
-# ---------------------------------------------------------------- photos: animated, of other modes, turned, misnamed
+# ---------------------------------------------------------------- photos: animated, of other modes, turned,
+# misnamed
 
 
 @pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", "TIFF", "AVIF"])
@@ -174,7 +176,7 @@ def test_of_an_animation_the_first_frame_counts(tmp_path, form):
     red, blue = (Image.new("RGB", (8, 8), color) for color in ((250, 0, 0), (0, 0, 250)))
     path = tmp_path / "moving.jpg"
     path.write_bytes(encoded(form, red, save_all=True, append_images=[blue]))
-    assert images.read_photo(path).getpixel((4, 4)) == pytest.approx((250, 0, 0), abs=12)
+    assert reading.read_photo(path).getpixel((4, 4)) == pytest.approx((250, 0, 0), abs=12)
 
 
 MODES = [
@@ -188,7 +190,7 @@ def test_every_mode_becomes_rgb(tmp_path, mode, form):
     white = Image.new("L", (8, 6), 255).convert("RGB").convert("L" if mode in "IF" else mode)
     path = tmp_path / "mode.jpg"
     path.write_bytes(encoded(form, white.convert(mode)))
-    photo = images.read_photo(path)
+    photo = reading.read_photo(path)
     assert (photo.mode, photo.size) == ("RGB", (8, 6))
     assert min(photo.getpixel((3, 3))) >= 240
 
@@ -207,7 +209,7 @@ def test_every_mode_becomes_rgb(tmp_path, mode, form):
 )
 def test_deep_photos_keep_their_brightness(tmp_path, values, expected):
     Image.fromarray(values).save(tmp_path / "deep.tif")
-    assert images.read_photo(tmp_path / "deep.tif").getpixel((1, 1)) == (expected,) * 3
+    assert reading.read_photo(tmp_path / "deep.tif").getpixel((1, 1)) == (expected,) * 3
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -221,7 +223,7 @@ def test_a_transparent_palette_becomes_white(tmp_path, transparency):
     photo = Image.new("P", (4, 4), 0)
     photo.putpalette([200, 0, 0, 0, 0, 200])
     photo.save(tmp_path / "palette.png", transparency=transparency)
-    assert images.read_photo(tmp_path / "palette.png").getpixel((0, 0)) == (255, 255, 255)
+    assert reading.read_photo(tmp_path / "palette.png").getpixel((0, 0)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
@@ -230,12 +232,12 @@ def test_exif_makes_the_photo_upright(tmp_path, orientation, form):
     upright = Image.new("RGB", (16, 8), (0, 0, 0))
     upright.paste((250, 250, 250), (0, 0, 8, 4))  # white at the left of the top
     undo = {6: 8, 8: 6}.get(orientation, orientation)  # the turn that is undone by this one
-    lying = upright.transpose(images.TURNS[undo]) if undo > 1 else upright
+    lying = upright.transpose(reading.TURNS[undo]) if undo > 1 else upright
     exif = lying.getexif()
     exif[0x0112] = orientation
     path = tmp_path / "turned.jpg"
     path.write_bytes(encoded(form, lying, exif=exif))
-    photo = images.read_photo(path)
+    photo = reading.read_photo(path)
     assert photo.size == (16, 8)
     bright = [photo.getpixel(place)[0] > 128 for place in ((2, 1), (13, 1), (2, 6), (13, 6))]
     assert bright == [True, False, False, False]
@@ -246,7 +248,7 @@ def test_an_orientation_that_is_none_changes_nothing(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     (tmp_path / "a.jpg").write_bytes(encoded("JPEG", exif=exif))
-    assert images.read_photo(tmp_path / "a.jpg").size == SIZE
+    assert reading.read_photo(tmp_path / "a.jpg").size == SIZE
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
@@ -257,7 +259,7 @@ def test_a_damaged_exif_does_not_spoil_a_photo(tmp_path, exif):
     content = encoded("JPEG")
     segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
     (tmp_path / "exif.jpg").write_bytes(content[:2] + segment + content[2:])
-    assert images.read_photo(tmp_path / "exif.jpg").size == SIZE
+    assert reading.read_photo(tmp_path / "exif.jpg").size == SIZE
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -266,7 +268,7 @@ def test_a_damaged_exif_does_not_spoil_a_photo(tmp_path, exif):
 )
 def test_the_content_counts_and_not_the_name(tmp_path, form, name):
     (tmp_path / name).write_bytes(encoded(form))
-    assert images.read_photo(tmp_path / name).size == SIZE
+    assert reading.read_photo(tmp_path / name).size == SIZE
 
 
 def zipped(**files):
@@ -301,7 +303,7 @@ def test_what_is_no_photo_is_refused_whatever_its_name(tmp_path, kind, monkeypat
     (tmp_path / "photo.jpg").write_bytes(NO_PHOTOS[kind])
     refused(tmp_path / "photo.jpg", "cannot be read as a photo (it is none of JPEG, PNG, ")
     with pytest.raises(ValueError, match="upload.jpg cannot be read as a photo"):
-        images.read_photo(io.BytesIO(NO_PHOTOS[kind]), "upload.jpg")
+        reading.read_photo(io.BytesIO(NO_PHOTOS[kind]), "upload.jpg")
     assert not ran  # Pillow would have started Ghostscript on it
 
 
@@ -316,7 +318,7 @@ def test_a_raster_that_tiff_calls_endless_is_refused(tmp_path):
     content[4:8] = struct.pack("<I", 8)  # the directory points into the pixels
     (tmp_path / "loop.tif").write_bytes(content)
     try:
-        images.read_photo(tmp_path / "loop.tif")
+        reading.read_photo(tmp_path / "loop.tif")
     except ValueError as error:
         one_line(error, "loop.tif")
 
@@ -358,7 +360,7 @@ def test_a_manifest_names_places_that_are_no_files(tmp_path, kind):
     strange_place(root, kind)
     manifest.loc[0, "path"] = "x.jpg"
     with pytest.raises(ValueError) as error:
-        manifests.check_manifest(manifest, root, read=True)
+        checks.check_manifest(manifest, root, read=True)
     one_line(error, "1 photos ", "x.jpg")
 
 
@@ -421,7 +423,7 @@ def test_preparation_names_all_broken_photos_and_lists_them(tmp_path):
     manifest = small_set(root, 40)
     bad = spoil(root, manifest)
     with untouched(root), pytest.raises(ValueError) as error:
-        manifests.check_manifest(manifest, root, read=True, listing=listing)
+        checks.check_manifest(manifest, root, read=True, listing=listing)
     one_line(
         error, "1 photos are empty files: a.jpg", "1 photos are missing: b.jpg", "1 photos are folders or devices: c.jpg",
         "7 photos cannot be read as photos: d.jpg, e.jpg, f.jpg, g.jpg, h.jpg and 2 more", f"All 10 are listed in {listing}",
@@ -432,7 +434,7 @@ def test_preparation_names_all_broken_photos_and_lists_them(tmp_path):
         table.reason[table.fault == "cannot be read as photos"].str.contains("truncated|cannot be read").all()
     )
     small_set(root / "whole", 4)
-    manifests.check_manifest(small_set(root / "whole", 4), root / "whole", read=True, listing=listing)
+    checks.check_manifest(small_set(root / "whole", 4), root / "whole", read=True, listing=listing)
     assert not listing.exists()
 
 
@@ -449,13 +451,13 @@ def test_the_cache_too_names_all_broken_photos(tmp_path):
     for name in manifest.path[[3, 30]]:
         (root / name).write_bytes(b"no photo")
     with untouched(root), pytest.raises(ValueError) as error:
-        images.build_cache(manifest, root, folder, 16)
+        photo_cache.build_cache(manifest, root, folder, 16)
     one_line(error, "2 photos cannot be read as photos: d.jpg, be.jpg", folder / "unreadable.csv")
     assert not whole_parts(folder)
     with pytest.raises(FileNotFoundError, match="run notebook 01"):
-        images.open_cache(folder)
+        photo_cache.open_cache(folder)
     small_set(root, 40)
-    assert len(images.build_cache(manifest, root, folder, 16)) == 40
+    assert len(photo_cache.build_cache(manifest, root, folder, 16)) == 40
     assert not (folder / "unreadable.csv").exists()
 
 
@@ -505,14 +507,14 @@ def test_a_manifest_with_a_wrong_row_is_refused(tmp_path, case):
     for column, value in change.items():
         manifest.at[0, column] = value
     with untouched(tmp_path), pytest.raises(ValueError) as error:
-        manifests.check_manifest(manifest, root)
+        checks.check_manifest(manifest, root)
     one_line(error, message)
 
 
 @pytest.mark.parametrize("column", ["path", "label", "category", "split"])
 def test_a_manifest_without_a_column_is_refused(tmp_path, column):
     with pytest.raises(ValueError, match=f"has no column {column}"):
-        manifests.check_manifest(small_set(tmp_path / "root").drop(columns=column), tmp_path)
+        checks.check_manifest(small_set(tmp_path / "root").drop(columns=column), tmp_path)
 
 
 @pytest.mark.parametrize("target", ["../secret.jpg", "/etc/passwd", "../root2"])
@@ -524,7 +526,7 @@ def test_links_out_of_the_folder_are_refused(tmp_path, target):
     (root / "link").symlink_to(target)
     manifest.loc[0, "path"] = "link/a.jpg" if target.endswith("root2") else "link"
     with pytest.raises(ValueError, match="are links that lead out of the data set's folder: link"):
-        manifests.check_manifest(manifest, root)
+        checks.check_manifest(manifest, root)
 
 
 def test_links_within_the_folder_are_photos(tmp_path):
@@ -532,7 +534,7 @@ def test_links_within_the_folder_are_photos(tmp_path):
     (tmp_path / "root" / "a.jpg").rename(tmp_path / "root" / "real.jpg")
     (tmp_path / "root" / "a.jpg").symlink_to("real.jpg")
     (tmp_path / "link").symlink_to(tmp_path / "root")
-    manifests.check_manifest(manifest, tmp_path / "link", read=True)
+    checks.check_manifest(manifest, tmp_path / "link", read=True)
 
 
 # ---------------------------------------------------------------- list files
@@ -662,7 +664,7 @@ def test_empty_lists_are_refused(tmp_path, name, content):
         if other.name != "classes.csv":
             other.write_bytes(content)
     with pytest.raises(ValueError) as error:
-        manifests.check_manifest(read(tmp_path / "root"), tmp_path / "root")
+        checks.check_manifest(read(tmp_path / "root"), tmp_path / "root")
     one_line(error, tmp_path / "root")
 
 
@@ -716,7 +718,7 @@ def test_the_published_counts_are_demanded_of_sop(tmp_path, monkeypatch):
 def test_a_set_of_which_nothing_can_be_held_out_is_refused():
     manifest = pd.DataFrame({"path": ["a", "b"], "label": [0, 0], "category": "toy", "split": "train"})
     with pytest.raises(ValueError, match="no category has two train products"):
-        manifests.hold_out(manifest, 0.2, seed=0)
+        checks.hold_out(manifest, 0.2, seed=0)
 
 
 # ---------------------------------------------------------------- archives
@@ -750,14 +752,14 @@ def test_an_archive_with_a_bad_entry_is_refused_and_leaves_nothing(tmp_path, cas
         for name, content in BAD_ENTRIES[case]:
             out.writestr(name, content)
     with untouched(tmp_path), pytest.raises((ValueError, OSError)) as error:
-        manifests.unpack(archive)
+        places.unpack(archive)
     one_line(error, archive)
     assert not Path("/tmp/evil-waldo.txt").exists()
 
 
 def test_names_that_differ_in_case_are_two_files(tmp_path):
     (tmp_path / "case.zip").write_bytes(zipped(**{"A.jpg": "x", "a.jpg": "y", "ünï/漢字.jpg": "z"}))
-    folder = manifests.unpack(tmp_path / "case.zip")
+    folder = places.unpack(tmp_path / "case.zip")
     assert sorted(path.read_text() for path in folder.rglob("*.jpg")) == ["x", "y", "z"]
 
 
@@ -793,7 +795,7 @@ def test_a_damaged_archive_is_refused_and_leaves_nothing(tmp_path, case):
     content, message = ARCHIVES[case]
     (tmp_path / "photos.zip").write_bytes(content)
     with untouched(tmp_path), pytest.raises(ValueError) as error:
-        manifests.unpack(tmp_path / "photos.zip")
+        places.unpack(tmp_path / "photos.zip")
     one_line(error, tmp_path / "photos.zip", message)
 
 
@@ -814,7 +816,7 @@ def test_flipped_bytes_of_an_archive_are_refused_or_do_not_matter(tmp_path, meth
         archive.write_bytes(content)
         with untouched(tmp_path, archive.with_suffix("")):
             try:
-                manifests.unpack(archive)
+                places.unpack(archive)
             except (ValueError, OSError) as error:
                 one_line(error, archive)
                 assert not archive.with_suffix("").exists()
@@ -824,14 +826,14 @@ def test_an_archive_that_the_disk_cannot_hold_is_refused_with_the_figure(tmp_pat
     (tmp_path / "photos.zip").write_bytes(zipped(**{"a.txt": b"x" * 30_000_000}))
     monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10**9, 10**9, 10**7))
     with untouched(tmp_path), pytest.raises(OSError, match="unpacks to 0.0 GB, .* has 0.0 GB: make room"):
-        manifests.unpack(tmp_path / "photos.zip")
+        places.unpack(tmp_path / "photos.zip")
 
 
 def test_a_disk_that_fills_while_unpacking_leaves_nothing(tmp_path, monkeypatch):
     (tmp_path / "photos.zip").write_bytes(HONEST)
     monkeypatch.setattr(zipfile.ZipFile, "extract", full_disk)
     with untouched(tmp_path), pytest.raises(OSError) as error:
-        manifests.unpack(tmp_path / "photos.zip")
+        places.unpack(tmp_path / "photos.zip")
     one_line(error, "photos.zip could not be unpacked", "No space left on device: make room on the disk")
 
 
@@ -844,7 +846,7 @@ def test_an_unpacking_that_was_interrupted_starts_anew(tmp_path):
     (tmp_path / "photos.partial").mkdir()
     (tmp_path / "photos.partial" / "a.txt").write_text("half")
     (tmp_path / "photos.partial" / "old.txt").write_text("of another archive")
-    folder = manifests.unpack(tmp_path / "photos.zip")
+    folder = places.unpack(tmp_path / "photos.zip")
     assert sorted(path.name for path in folder.iterdir()) == ["a.txt", "b.txt"]
     assert (folder / "a.txt").read_text() == "hello" * 100
     assert not (tmp_path / "photos.partial").exists()
@@ -854,7 +856,7 @@ def test_a_file_in_the_way_of_unpacking_is_kept(tmp_path):
     (tmp_path / "photos.zip").write_bytes(HONEST)
     (tmp_path / "photos").write_text("mine")
     with untouched(tmp_path), pytest.raises(FileExistsError, match="is in the way of unpacking"):
-        manifests.unpack(tmp_path / "photos.zip")
+        places.unpack(tmp_path / "photos.zip")
 
 
 @pytest.mark.parametrize("kind", ["folder", "empty archive", "other archive", "tar", "absent"])
@@ -869,9 +871,9 @@ def test_a_place_that_holds_no_data_set_says_how_to_get_it(tmp_path, monkeypatch
     elif kind == "tar":
         place = place.with_suffix(".tar")
         place.write_bytes(bytes(10240))
-    monkeypatch.setattr(manifests, "ROOT", tmp_path / "project")
+    monkeypatch.setattr(places, "ROOT", tmp_path / "project")
     monkeypatch.setenv("WALDO_DATA", str(place))
-    for find in (lambda: manifests.find_data("sop"), lambda: manifests.find_in("sop", place)):
+    for find in (lambda: places.find_data("sop"), lambda: places.find_in("sop", place)):
         with pytest.raises(FileNotFoundError) as error:
             find()
         one_line(error, place.with_suffix(""))
@@ -885,7 +887,8 @@ def test_a_place_that_holds_no_data_set_says_how_to_get_it(tmp_path, monkeypatch
 
 @contextlib.contextmanager
 def server(answer):
-    """Serve answers on this machine: `answer(start)` gives status, headers and bytes for a range from `start` on."""
+    """Serve answers on this machine: `answer(start)` gives status, headers and bytes for a range from `start`
+    on."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -928,7 +931,7 @@ DOWNLOADS = {
 def test_a_download_that_fails_is_one_line_and_taken_for_nothing(tmp_path, case):
     answer, message, left = DOWNLOADS[case]
     with server(answer) as address, pytest.raises((ConnectionError, ValueError)) as error:
-        manifests.fetch(address, tmp_path / "in")
+        places.fetch(address, tmp_path / "in")
     one_line(error, message)
     assert [path.name for path in (tmp_path / "in").iterdir()] == left
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
@@ -939,12 +942,12 @@ def test_a_download_goes_on_or_starts_anew(tmp_path):
     part.parent.mkdir()
     part.write_bytes(HONEST[:100])
     with server(lambda start: (206, length(HONEST[start:]), HONEST[start:])) as address:
-        assert (manifests.fetch(address, part.parent) / "a.txt").exists()
+        assert (places.fetch(address, part.parent) / "a.txt").exists()
     shutil.rmtree(part.parent)
     part.parent.mkdir()
     part.write_bytes(b"of another file")
     with server(lambda start: (200, length(HONEST), HONEST)) as address:  # a server without ranges
-        assert (manifests.fetch(address, part.parent) / "a.txt").exists()
+        assert (places.fetch(address, part.parent) / "a.txt").exists()
 
 
 def test_a_part_that_the_server_no_longer_has_is_given_up(tmp_path):
@@ -952,8 +955,8 @@ def test_a_part_that_the_server_no_longer_has_is_given_up(tmp_path):
     part.write_bytes(HONEST + b"more")
     with server(lambda start: (416, {}, b"") if start else (200, length(HONEST), HONEST)) as address:
         with pytest.raises(ConnectionError, match="has changed since the last try: run again to start anew"):
-            manifests.fetch(address, tmp_path)
-        assert (manifests.fetch(address, tmp_path) / "a.txt").exists()
+            places.fetch(address, tmp_path)
+        assert (places.fetch(address, tmp_path) / "a.txt").exists()
 
 
 @pytest.fixture
@@ -966,10 +969,10 @@ def no_network(monkeypatch):
 
 
 def test_grocery_without_a_network_is_one_line(tmp_path, monkeypatch, no_network):
-    monkeypatch.setattr(manifests, "ROOT", tmp_path / "project")
+    monkeypatch.setattr(places, "ROOT", tmp_path / "project")
     monkeypatch.delenv("WALDO_DATA", raising=False)
     with pytest.raises(ConnectionError) as error:
-        manifests.find_data("grocery")
+        places.find_data("grocery")
     one_line(
         error,
         "Network is unreachable",
@@ -1004,7 +1007,7 @@ def test_imagenet_of_a_wrong_checksum_is_refused_and_removed(tmp_path, monkeypat
 def test_a_disk_that_fills_while_downloading_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "open", full_disk)
     with server(lambda start: (200, length(HONEST), HONEST)) as address, pytest.raises(OSError) as error:
-        manifests.fetch(address, tmp_path)
+        places.fetch(address, tmp_path)
     one_line(error, "archive.zip.part stopped", "make room on the disk; run again to go on")
 
 
@@ -1277,15 +1280,15 @@ RECORDS = {
 def test_broken_records_are_refused(study, case):
     artifacts.save_array(study, "global/a", np.ones(3))
     artifacts.save_table(study, "t", pd.DataFrame({"R@1": [0.5]}))
-    places = [
+    records = [
         artifacts.data_folder(study) / "global" / "a.json",
         artifacts.results_folder(study) / "tables" / "t.json",
     ]
-    for path in places:
+    for path in records:
         path.write_bytes(RECORDS[case])
     for load, path in zip(
         (lambda: artifacts.load_array(study, "global/a"), lambda: artifacts.load_table(study, "t")),
-        places,
+        records,
         strict=True,
     ):
         with pytest.raises(ValueError, match="is damaged .*: rerun") as error:
@@ -1369,7 +1372,7 @@ def cached(tmp_path):
         manifest,
         tmp_path / "root",
         tmp_path / "cache",
-        images.build_cache(manifest, tmp_path / "root", tmp_path / "cache", 16),
+        photo_cache.build_cache(manifest, tmp_path / "root", tmp_path / "cache", 16),
     )
 
 
@@ -1391,16 +1394,16 @@ def test_a_damaged_cache_is_refused_and_made_again(cached, case):
     manifest, root, folder, _ = cached
     CACHES[case](folder)
     with pytest.raises(ValueError) as error:
-        images.open_cache(folder)
+        photo_cache.open_cache(folder)
     one_line(error, folder, "is damaged", "run notebook 01_prepare_data")
-    assert images.build_cache(manifest, root, folder, 16)[3].shape == (3, 16, 26)
+    assert photo_cache.build_cache(manifest, root, folder, 16)[3].shape == (3, 16, 26)
 
 
 def test_a_disk_too_small_for_the_cache_is_refused_before_writing(tmp_path, monkeypatch):
     manifest = small_set(tmp_path / "root")
     monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
     with pytest.raises(OSError, match="needs about 0.1 GB, .*cache has 0.0 GB: make room"):
-        images.build_cache(manifest, tmp_path / "root", tmp_path / "cache", 2600)
+        photo_cache.build_cache(manifest, tmp_path / "root", tmp_path / "cache", 2600)
     assert not list((tmp_path / "cache").iterdir())
 
 
@@ -1408,11 +1411,11 @@ def test_a_disk_that_fills_while_caching_leaves_nothing_and_says_so(tmp_path, mo
     manifest, folder = small_set(tmp_path / "root"), tmp_path / "cache"
     monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError) as error:
-        images.build_cache(manifest, tmp_path / "root", folder, 16)
+        photo_cache.build_cache(manifest, tmp_path / "root", folder, 16)
     one_line(error, folder, "GB free", "No space left on device: make room on the disk")
     assert not whole_parts(folder)
     with pytest.raises(FileNotFoundError, match="run notebook 01"):
-        images.open_cache(folder)
+        photo_cache.open_cache(folder)
 
 
 def test_a_real_disk_that_fills_while_caching(tmp_path, small_disk, monkeypatch):
@@ -1420,14 +1423,14 @@ def test_a_real_disk_that_fills_while_caching(tmp_path, small_disk, monkeypatch)
     for name in manifest.path:
         (tmp_path / "root" / name).write_bytes(encoded("JPEG", noise((300, 500))))
     with pytest.raises(OSError, match="needs about 0.0 GB, .* has 0.0 GB: make room"):
-        images.build_cache(manifest, tmp_path / "root", small_disk / "cache", 300)
+        photo_cache.build_cache(manifest, tmp_path / "root", small_disk / "cache", 300)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10**9, 0, 10**9))
     with pytest.raises(OSError, match="No space left on device: make room on the disk"):
-        images.build_cache(manifest, tmp_path / "root", small_disk / "cache", 300)
+        photo_cache.build_cache(manifest, tmp_path / "root", small_disk / "cache", 300)
     assert not whole_parts(small_disk / "cache")
     subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
     monkeypatch.undo()
-    assert len(images.build_cache(manifest, tmp_path / "root", small_disk / "cache", 300)) == 4
+    assert len(photo_cache.build_cache(manifest, tmp_path / "root", small_disk / "cache", 300)) == 4
 
 
 def test_a_read_only_place_is_refused_before_computing(tmp_path, small_disk, models, monkeypatch):
@@ -1440,7 +1443,7 @@ def test_a_read_only_place_is_refused_before_computing(tmp_path, small_disk, mod
         error, "the index cannot be written to", "Read-only file system: choose a place that can be written"
     )
     with pytest.raises(OSError, match="Read-only file system"):
-        images.build_cache(small_set(tmp_path / "root"), tmp_path / "root", small_disk / "cache", 16)
+        photo_cache.build_cache(small_set(tmp_path / "root"), tmp_path / "root", small_disk / "cache", 16)
 
 
 BEGUN = {
@@ -1452,16 +1455,16 @@ BEGUN = {
 def test_a_begun_cache_that_is_damaged_begins_anew(tmp_path, monkeypatch, case):
     manifest, folder = small_set(tmp_path / "root"), tmp_path / "cache"
     with monkeypatch.context() as patch:
-        patch.setattr(images, "rename", full_disk)
+        patch.setattr(photo_cache, "rename", full_disk)
         with pytest.raises(OSError, match="make room on the disk"):
-            images.build_cache(manifest, tmp_path / "root", folder, 16)
+            photo_cache.build_cache(manifest, tmp_path / "root", folder, 16)
     assert (folder / "begun.json").exists()
     if case in BEGUN:
         (folder / "begun.json").write_bytes(BEGUN[case])
     else:
         os.truncate(folder / "begun.bin", 100)
-    photos = images.build_cache(manifest, tmp_path / "root", folder, 16)
-    other = images.build_cache(manifest, tmp_path / "root", tmp_path / "other", 16)
+    photos = photo_cache.build_cache(manifest, tmp_path / "root", folder, 16)
+    other = photo_cache.build_cache(manifest, tmp_path / "root", tmp_path / "other", 16)
     assert all(torch.equal(photos[i], other[i]) for i in range(4))
 
 
@@ -1470,7 +1473,7 @@ def test_a_cache_without_a_place_is_refused(tmp_path, kind):
     (tmp_path / "cache").write_text("mine")
     folder = tmp_path / "cache" if kind == "file" else tmp_path / "cache" / "photos"
     with pytest.raises(OSError) as error:
-        images.build_cache(small_set(tmp_path / "root"), tmp_path / "root", folder, 16)
+        photo_cache.build_cache(small_set(tmp_path / "root"), tmp_path / "root", folder, 16)
     one_line(error, "the photo cache has no place", folder)
     assert (tmp_path / "cache").read_text() == "mine"
 

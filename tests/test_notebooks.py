@@ -9,7 +9,7 @@ import pytest
 import torture
 
 from waldo_utils.disk.artifacts import data_folder, load_table, results_folder
-from waldo_utils.evaluation import tables
+from waldo_utils.evaluation import reported
 from waldo_utils.experiments import benchmark
 from waldo_utils.run import pipeline
 from waldo_utils.study import PROFILES, ROOT
@@ -25,7 +25,7 @@ def smoke_study():
 
 def test_the_main_table_has_the_reported_rows_and_one_recall_at_100():
     main = load_table(STUDY, "main")
-    assert main.method.tolist() == tables.REPORTED.method.tolist()
+    assert main.method.tolist() == reported.REPORTED.method.tolist()
     assert main["R@100"].nunique() == 1
     assert (main["R@1"] <= main["R@10"]).all()
     assert (main["R@10"] <= main["R@100"]).all()
@@ -93,7 +93,7 @@ def test_categories_have_intervals_and_transfer_names_its_gallery():
 def test_transforms_move_the_stage_that_saw_them_only():
     grid = load_table(STUDY, "transforms")
     assert len(grid) == 3 + 33 * 7
-    assert grid.method.unique().tolist() == tables.REPORTED.method.tolist()
+    assert grid.method.unique().tolist() == reported.REPORTED.method.tolist()
     assert (grid["R@1 low"] <= grid["R@1"]).all() and (grid["R@1"] <= grid["R@1 high"]).all()
     assert grid.products.eq(6).all()
     reranked = grid[grid.stage == "reranker"]

@@ -1,4 +1,5 @@
-"""The profile `paper`, rehearsed: its recipe through the real runner on tiny folders of the published form."""
+"""The profile `paper`, rehearsed: its recipe through the real runner on tiny folders of the published
+form."""
 
 import shutil
 import zipfile
@@ -10,7 +11,7 @@ import torch
 
 from waldo_utils.data import manifests, sources
 from waldo_utils.disk.artifacts import data_folder, load_frame, load_table, load_weights, results_folder
-from waldo_utils.evaluation import tables
+from waldo_utils.evaluation import reported
 from waldo_utils.miniature.datasets import render_products10k, render_sop
 from waldo_utils.models import starting_weights
 from waldo_utils.run import pipeline
@@ -72,7 +73,7 @@ def test_the_rehearsal_gives_every_figure(rehearsal):
     assert counts.products.to_dict() == {"train": 12, "validation": 12, "test": 24}
     assert counts.categories.tolist() == [12] * 3
     main = load_table(STUDY, "main")
-    assert main.method.tolist() == tables.REPORTED.method.tolist()
+    assert main.method.tolist() == reported.REPORTED.method.tolist()
     assert main.queries.tolist() == [120] * 3
     assert main["R@100"].nunique() == 1
     assert main["R@1"].gt(4 / 119).all()  # chance; random weights see colors
@@ -80,7 +81,7 @@ def test_the_rehearsal_gives_every_figure(rehearsal):
     grid = load_table(STUDY, "transforms")
     assert grid.groupby("method", sort=False).size().tolist() == [34, 100, 100]
     categories = load_table(STUDY, "categories")
-    assert set(tables.REPORTED_CATEGORIES) < set(categories.category)
+    assert set(reported.REPORTED_CATEGORIES) < set(categories.category)
 
 
 def test_the_rehearsal_trains_with_the_published_optimizers_and_sizes(rehearsal):

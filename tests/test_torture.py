@@ -19,26 +19,29 @@ from waldo_utils.disk import locks
 from waldo_utils.disk.files import is_alive
 from waldo_utils.run import kernels
 
-# A tiny study on the real parts: photos are rendered by two processes and cached, "trained" on with a checkpoint
-# after each, and counted into a table.
+# A tiny study on the real parts: photos are rendered by two processes and cached, "trained" on with a
+# checkpoint after each, and counted into a table.
 NOTEBOOKS = {
     "01_photos": """
-from waldo_utils import artifacts, images, manifests
+from waldo_utils.data import manifests, photo_cache
+from waldo_utils.disk import artifacts
 from waldo_utils.miniature.datasets import render_sop
 from waldo_utils.study import PROFILES
 study = PROFILES["smoke"]
 folder = artifacts.data_folder(study)
 root = render_sop(folder / "rendered", 1, 2, 2, 4, 48, 0.3, categories=["mug", "chair", "lamp"], processes=2)
 manifest = manifests.sop_manifest(root)
-images.build_cache(manifest, root, folder / "photos", 32)
+photo_cache.build_cache(manifest, root, folder / "photos", 32)
 artifacts.save_frame(study, "data/manifest", manifest)
 """,
     "02_train": """
 import json, time
-from waldo_utils import artifacts, figures, images
+from waldo_utils.data import photo_cache
+from waldo_utils.disk import artifacts
+from waldo_utils.figures import grids, style
 from waldo_utils.study import PROFILES
 study = PROFILES["smoke"]
-photos = images.open_cache(artifacts.data_folder(study) / "photos")
+photos = photo_cache.open_cache(artifacts.data_folder(study) / "photos")
 state = artifacts.data_folder(study) / "global" / "state.json"
 sums = json.loads(state.read_text()) if state.exists() else []
 for i in range(len(sums), len(photos)):
@@ -47,15 +50,15 @@ for i in range(len(sums), len(photos)):
     time.sleep(0.05)
 import numpy as np
 import pandas as pd
-sheet = figures.photo_sheet([photos.image(0)], columns=1)
-figures.save(sheet, artifacts.results_folder(study) / "figures" / "photo.png")
+sheet = grids.photo_sheet([photos.image(0)], columns=1)
+style.save(sheet, artifacts.results_folder(study) / "figures" / "photo.png")
 artifacts.save_array(study, "global/sums", np.array(sums))
 artifacts.save_table(study, "sums", pd.DataFrame({"sum": artifacts.load_array(study, "global/sums")}))
 """,
 }
 COMMAND = [
     "-c",
-    "import sys; from waldo_utils import pipeline; from waldo_utils.pipeline import Stage; "
+    "import sys; from waldo_utils.run import pipeline; from waldo_utils.run.pipeline import Stage; "
     "stages = (Stage('01_photos'), Stage('02_train', ('01_photos',))); "
     "from waldo_utils import __main__; pipeline.STAGES = stages; "
     "pipeline.run.__defaults__ = (*pipeline.run.__defaults__[:-1], stages); "

@@ -1,8 +1,9 @@
 """Kill the study at random moments, start it again, and compare its tables with those of an undisturbed run.
 
-`make torture` does it to the smoke study; the tests do it to a tiny one. Every kill is SIGKILL, which nothing can
-handle, either of all processes of the run at once or of the run alone, whose kernel must then end by itself. Without
-a kill it shows that the study repeats: `make repeat` runs it in an empty copy and compares with results/.
+`make torture` does it to the smoke study; the tests do it to a tiny one. Every kill is SIGKILL, which nothing
+can handle, either of all processes of the run at once or of the run alone, whose kernel must then end by
+itself. Without a kill it shows that the study repeats: `make repeat` runs it in an empty copy and compares
+with results/.
 """
 
 import argparse
@@ -74,7 +75,8 @@ def torture(
     longest: float = LONGEST,
     first: int = 1,
 ) -> list[Kill]:
-    """Start a command and kill it again and again, at most `kills` times, then let it end; without kills, show its output.
+    """Start a command and kill it again and again, at most `kills` times, then let it end; without kills,
+    show its output.
 
     Raises:
         RuntimeError: a run failed by itself; holds its output.

@@ -1,4 +1,5 @@
-"""Command line of the study: run the notebooks, test published weights, search your own photos, open the demo."""
+"""Command line of the study: run the notebooks, test published weights, search your own photos, open the
+demo."""
 
 import argparse
 import io
@@ -103,7 +104,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _check_output(path: Path | None, ending: str, source: Path | None = None) -> None:
-    """Refuse a file that could not be written in the end, or in whose place the `source` is, before computing."""
+    """Refuse a file that could not be written in the end, or in whose place the `source` is, before
+    computing."""
     if path is None:
         return
     if path.suffix.lower() != ending:
@@ -144,11 +146,11 @@ def _pretrain(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from waldo_utils.data import manifests
+    from waldo_utils.data import places
     from waldo_utils.experiments import published
 
     _check_output(options.output, ".csv")
-    root = manifests.find_in("sop", options.data) if options.data else manifests.find_data("sop")
+    root = places.find_in("sop", options.data) if options.data else places.find_data("sop")
     table, provenance = published.evaluate(options.checkpoint, options.global_checkpoint, root, options.depth)
     print(published.report(table, provenance))
     if options.output:
@@ -185,15 +187,15 @@ def _search(options: argparse.Namespace) -> int:
     import json
 
     from waldo_utils.app import index, rejection, searching
-    from waldo_utils.data import images
-    from waldo_utils.figures import grids
+    from waldo_utils.data import reading
+    from waldo_utils.figures import grids, style
 
     if options.top < 1:
         raise ValueError(f"--top {options.top} shows nothing: choose 1 or more")
     _check_output(options.output, ".png", options.photo)
     folder = options.index or index.newest()
     box = None if options.crop is None else searching.parse_box(options.crop)
-    photo = images.read_photo(options.photo)
+    photo = reading.read_photo(options.photo)
     models = searching.open_models(pipeline.find_profile(index.profile_of(folder)))
     opened = index.open_index(folder, models)
     answer = searching.search(models, opened.gallery, photo, box)
@@ -204,7 +206,7 @@ def _search(options: argparse.Namespace) -> int:
     verdict = rejection.sentence(opened.threshold, margin)
     if options.output:
         picture = grids.answer_grid(answer.query, [opened.gallery.photo(row) for row in table.row], shown)
-        grids.save(picture, options.output)
+        style.save(picture, options.output)
     if options.json:
         content = {
             "photo": str(options.photo),

@@ -1,7 +1,8 @@
 """The settings of the study: one frozen `Study` per profile.
 
 The defaults of the dataclasses *are* the published values (RRT; Tan et al., ICCV 2021), so every
-profile but "paper" reads as a list of deviations. Paths and devices are facts of the machine and are not in here.
+profile but "paper" reads as a list of deviations. Paths and devices are facts of the machine and are not in
+here.
 """
 
 from dataclasses import dataclass, field, replace
@@ -73,7 +74,8 @@ class RerankerStage:
     triplets_per_epoch: int | None = None  # None: every train photo is an anchor once
     negatives: int = 100  # hard negatives come from the first so many neighbors in train
     group: int | None = None  # None: triplets and the pair loss; else each batch holds groups of so many
-    # look-alike products, two photos each, and every photo is an anchor with a list of its group's (`list_loss`)
+    # look-alike products, two photos each, and every photo is an anchor with a list of its group's
+    # (`list_loss`)
     groups: int = 12  # per batch
     crop_scale: tuple[float, float] | None = None  # of the train photos; None: as the global stage's
     learning_rate: float = 1e-4

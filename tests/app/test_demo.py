@@ -11,7 +11,7 @@ from test_searching import drawn_photo, small_gallery, small_models
 
 from waldo_utils.app import demo, page, searching
 from waldo_utils.app.rejection import Threshold
-from waldo_utils.data.images import TestTransform
+from waldo_utils.data.transforms import TestTransform
 from waldo_utils.figures import explain, grids
 from waldo_utils.run import pipeline
 from waldo_utils.study import PROFILES

@@ -7,7 +7,7 @@ from PIL import Image
 from test_searching import small_models
 
 from waldo_utils.app import index, latency, searching
-from waldo_utils.data.images import PhotoCache
+from waldo_utils.data.photo_cache import PhotoCache
 
 
 def test_photos_repeat_in_folders_of_eight(tmp_path):

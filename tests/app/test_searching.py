@@ -8,8 +8,10 @@ from PIL import Image
 
 from waldo_utils.app import rejection, searching
 from waldo_utils.app.searching import Gallery, Models
-from waldo_utils.data.images import TestTransform, read_photo
-from waldo_utils.models.networks import ImageModel, RerankingTransformer
+from waldo_utils.data.reading import read_photo
+from waldo_utils.data.transforms import TestTransform
+from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact, reranking
 
 

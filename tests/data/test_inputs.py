@@ -57,8 +57,8 @@ def test_rendered_photos_count_too_and_half_written_ones_do_not(grocery, tmp_pat
 
 
 def test_it_finds_the_folder_that_the_notebook_takes(grocery):
-    from waldo_utils.data import manifests
+    from waldo_utils.data import places
 
-    assert inputs.MARKS == manifests.MARKS
-    assert inputs.find("grocery") == manifests.find_data("grocery") == grocery
+    assert inputs.MARKS == places.MARKS
+    assert inputs.find("grocery") == places.find_data("grocery") == grocery
     assert inputs.find("products10k") is None

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from waldo_utils.data import manifests
+from waldo_utils.data import checks, manifests, places
 
 
 def write_photo(path, size=(12, 8)):
@@ -33,7 +33,7 @@ def sop(tmp_path):
 
 
 def test_sop(sop):
-    manifest = manifests.check_manifest(manifests.sop_manifest(sop), sop, read=True)
+    manifest = checks.check_manifest(manifests.sop_manifest(sop), sop, read=True)
     assert manifest.label.tolist() == [0, 0, 1, 1, 2, 2]
     assert manifest.category.tolist() == ["bicycle"] * 2 + ["coffee maker"] * 2 + ["bicycle"] * 2
     assert manifest.split.tolist() == ["train"] * 4 + ["test"] * 2
@@ -41,7 +41,7 @@ def test_sop(sop):
 
 def test_sop_counts_are_compared_with_the_published_ones(sop):
     with pytest.raises(ValueError, match="4 photos of 2 products, published are 59551 of 11318"):
-        manifests.check_sop_counts(manifests.sop_manifest(sop))
+        checks.check_sop_counts(manifests.sop_manifest(sop))
 
 
 def test_a_missing_list_and_a_malformed_line_are_named(sop):
@@ -82,7 +82,7 @@ def test_faults_of_a_manifest_are_named(tmp_path, change, message):
     for name in "abcd":
         write_photo(tmp_path / f"{name}.jpg")
     with pytest.raises(ValueError, match=message):
-        manifests.check_manifest(broken(change), tmp_path)
+        checks.check_manifest(broken(change), tmp_path)
 
 
 def test_broken_files_are_all_named(tmp_path):
@@ -91,10 +91,10 @@ def test_broken_files_are_all_named(tmp_path):
     (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:200])
     (tmp_path / "c.jpg").write_text("not a photo")
     with pytest.raises(ValueError, match="2 photos cannot be read as photos: a.jpg, c.jpg"):
-        manifests.check_manifest(broken({}), tmp_path, read=True)
+        checks.check_manifest(broken({}), tmp_path, read=True)
     (tmp_path / "b.jpg").write_bytes(b"")
     with pytest.raises(ValueError, match="are empty files: b.jpg"):
-        manifests.check_manifest(broken({}), tmp_path)
+        checks.check_manifest(broken({}), tmp_path)
 
 
 def test_a_link_out_of_the_folder_is_refused(tmp_path):
@@ -104,7 +104,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path):
         write_photo(inside / f"{name}.jpg")
     (inside / "a.jpg").symlink_to(outside)
     with pytest.raises(ValueError, match="links that lead out.*a.jpg"):
-        manifests.check_manifest(broken({}), inside)
+        checks.check_manifest(broken({}), inside)
 
 
 def test_duplicates_are_found_by_content(tmp_path):
@@ -114,16 +114,16 @@ def test_duplicates_are_found_by_content(tmp_path):
         (tmp_path / "d.jpg").write_bytes((tmp_path / "a.jpg").read_bytes())
         and (tmp_path / "c.jpg").read_bytes()
     )
-    found = manifests.duplicates(broken({}), tmp_path)
+    found = checks.duplicates(broken({}), tmp_path)
     assert ("d.jpg", "a.jpg") in found.itertuples(index=False, name=None)
 
 
 def test_copies_share_a_number_even_where_the_first_is_in_another_split():
     manifest = pd.DataFrame({"path": ["train/a", "test/b", "test/c", "test/d"]})
     twins = pd.DataFrame({"path": ["test/b", "test/d"], "same_as": ["train/a", "train/a"]})
-    groups = manifests.copy_groups(manifest.iloc[1:], twins)
+    groups = checks.copy_groups(manifest.iloc[1:], twins)
     assert groups[0] == groups[2] != groups[1]
-    assert len(set(manifests.copy_groups(manifest, twins.head(0)))) == 4
+    assert len(set(checks.copy_groups(manifest, twins.head(0)))) == 4
 
 
 def test_hold_out_moves_whole_products_and_families():
@@ -135,13 +135,13 @@ def test_hold_out_moves_whole_products_and_families():
             "split": "train",
         }
     )
-    held = manifests.hold_out(manifest, 0.2, seed=0)
+    held = checks.hold_out(manifest, 0.2, seed=0)
     counts = held[held.split == "validation"].groupby("category").label.nunique()
     assert counts.to_dict() == {"x": 3, "y": 3}
     assert held.groupby("label").split.nunique().max() == 1
-    by_family = manifests.hold_out(manifest.assign(family=manifest.label // 3), 0.2, seed=0)
+    by_family = checks.hold_out(manifest.assign(family=manifest.label // 3), 0.2, seed=0)
     assert by_family.groupby("family").split.nunique().max() == 1
-    assert (manifests.hold_out(manifest, 0.2, seed=0).split == held.split).all()
+    assert (checks.hold_out(manifest, 0.2, seed=0).split == held.split).all()
 
 
 def test_hold_out_takes_as_many_products_of_sop_as_uned_does():
@@ -163,7 +163,7 @@ def test_hold_out_takes_as_many_products_of_sop_as_uned_does():
     manifest = pd.DataFrame(
         {"path": range(11_318), "label": range(11_318), "category": category, "split": "train"}
     )
-    held = manifests.hold_out(manifest, 0.2, seed=0)
+    held = checks.hold_out(manifest, 0.2, seed=0)
     assert held.split.value_counts().to_dict() == {"train": 9054, "validation": 2264}
     shares = held[held.split == "validation"].category.value_counts() / manifest.category.value_counts()
     assert shares.between(0.198, 0.202).all()
@@ -173,7 +173,7 @@ def test_hold_out_leaves_and_takes_at_least_one_of_each_category():
     category = np.repeat(["x", "y", "z"], [2, 3, 1])
     manifest = pd.DataFrame({"path": range(6), "label": range(6), "category": category, "split": "train"})
     for fraction in (0.01, 0.5, 0.99):
-        counts = manifests.hold_out(manifest, fraction, seed=0).groupby(["category", "split"]).size()
+        counts = checks.hold_out(manifest, fraction, seed=0).groupby(["category", "split"]).size()
         assert counts["x"].to_dict() == {"train": 1, "validation": 1}
         assert set(counts["y"].index) == {"train", "validation"}
         assert counts["z"].to_dict() == {"train": 1}
@@ -196,48 +196,48 @@ def test_grocery(tmp_path):
 
 
 def test_absent_data_say_how_to_get_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(manifests, "ROOT", tmp_path / "project")
+    monkeypatch.setattr(places, "ROOT", tmp_path / "project")
     monkeypatch.setenv("WALDO_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="download Stanford_Online_Products.zip .*set WALDO_DATA"):
-        manifests.find_data("sop")
+        places.find_data("sop")
 
 
 def test_data_are_found_in_a_folder_above_and_in_a_zip(sop, tmp_path, monkeypatch):
-    monkeypatch.setattr(manifests, "ROOT", tmp_path / "project")
+    monkeypatch.setattr(places, "ROOT", tmp_path / "project")
     monkeypatch.setenv("WALDO_DATA", str(tmp_path))
-    assert manifests.find_data("sop") == sop
+    assert places.find_data("sop") == sop
     archive = tmp_path / "zipped" / "Stanford_Online_Products.zip"
     archive.parent.mkdir()
     with zipfile.ZipFile(archive, "w") as out:
         for path in sop.rglob("*.*"):
             out.write(path, path.relative_to(sop.parent))
     monkeypatch.setenv("WALDO_DATA", str(archive))
-    assert (manifests.find_data("sop") / "Ebay_train.txt").exists()
-    assert (manifests.find_in("sop", archive) / "Ebay_train.txt").exists()
+    assert (places.find_data("sop") / "Ebay_train.txt").exists()
+    assert (places.find_in("sop", archive) / "Ebay_train.txt").exists()
 
 
 def test_the_transfer_set_is_found_beside_the_other(sop, tmp_path, monkeypatch):
-    monkeypatch.setattr(manifests, "ROOT", tmp_path / "project")
+    monkeypatch.setattr(places, "ROOT", tmp_path / "project")
     monkeypatch.setenv("WALDO_DATA", str(sop))
     (tmp_path / "train.csv").touch()  # of something else
     with pytest.raises(FileNotFoundError, match="no products10k data"):
-        manifests.find_data("products10k")
+        places.find_data("products10k")
     (tmp_path / "Products-10k").mkdir()
     (tmp_path / "Products-10k" / "train.csv").touch()
-    assert manifests.find_data("products10k") == tmp_path / "Products-10k"
+    assert places.find_data("products10k") == tmp_path / "Products-10k"
     with pytest.raises(FileNotFoundError, match="no products10k data in .*Stanford_Online_Products"):
-        manifests.find_in("products10k", sop)
+        places.find_in("products10k", sop)
 
 
 def test_an_archive_that_leads_out_of_its_folder_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "bad.zip", "w") as out:
         out.writestr("../evil.txt", "x")
     with pytest.raises(ValueError, match="entry outside its folder"):
-        manifests.unpack(tmp_path / "bad.zip")
+        places.unpack(tmp_path / "bad.zip")
     assert not (tmp_path / "bad").exists()
     (tmp_path / "cut.zip").write_bytes((tmp_path / "bad.zip").read_bytes()[:40])
     with pytest.raises(ValueError, match="is damaged"):
-        manifests.unpack(tmp_path / "cut.zip")
+        places.unpack(tmp_path / "cut.zip")
 
 
 def test_a_download_goes_on_where_it_stopped(tmp_path):
@@ -263,7 +263,7 @@ def test_a_download_goes_on_where_it_stopped(tmp_path):
         folder = tmp_path / "target"
         folder.mkdir()
         (folder / "archive.zip.part").write_bytes(content[:100])
-        unpacked = manifests.fetch(f"http://127.0.0.1:{server.server_port}/x.zip", folder)
+        unpacked = places.fetch(f"http://127.0.0.1:{server.server_port}/x.zip", folder)
         server.shutdown()
     assert asked == [100]
     assert (unpacked / "dataset" / "classes.csv").read_text() == "x" * 5000
@@ -271,7 +271,7 @@ def test_a_download_goes_on_where_it_stopped(tmp_path):
 
 def test_no_network_is_one_line(tmp_path):
     with pytest.raises(ConnectionError, match="cannot download .* clone the repository"):
-        manifests.fetch("http://127.0.0.1:1/x.zip", tmp_path)
+        places.fetch("http://127.0.0.1:1/x.zip", tmp_path)
 
 
 def test_products10k_needs_groups_for_all_test_products(tmp_path):

@@ -94,7 +94,7 @@ def test_an_artifact_of_other_code_is_refused_and_what_the_code_trained_or_began
     assert artifacts.load_array(STUDY, "data/rows").sum() == 2
     assert unfinished()[0] == training
     assert unfinished()[1] != scoring
-    edit("models/networks.py")
+    edit("models/image_model.py")
     assert unfinished()[0] != training
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from waldo_utils.data import images
+from waldo_utils.data import transforms
 from waldo_utils.disk import resumable
 from waldo_utils.disk.resumable import ResumableArrays, fingerprint
-from waldo_utils.models.networks import ImageModel, RerankingTransformer
+from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import features, reranking
 
 
@@ -87,7 +88,7 @@ class Failing(list):
 
 def test_a_killed_extraction_ends_like_an_undisturbed_one(tmp_path):
     torch.manual_seed(0)
-    model, transform = ImageModel("resnet18"), images.TestTransform(32, 32)
+    model, transform = ImageModel("resnet18"), transforms.TestTransform(32, 32)
     photos = Failing(torch.randint(0, 256, (7, 3, 32, 32), dtype=torch.uint8))
     whole = features.extract_features(model, photos, transform, batch=2)
     photos.looks = 5

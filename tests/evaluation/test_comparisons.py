@@ -49,8 +49,8 @@ AFTER = np.array([[1, 3, 4, 5], [2, 0, 3, 4], [0, 1, 3, 4], [0, 5, 1, 4], [3, 5,
 
 
 def test_rank_changes_are_the_largest_of_each_product():
-    # Up: photo 1 for query 0 from rank 4 to 1 is the largest of product 0, photo 3 for query 4 from 2 to 1 the first of
-    # product 1. Down: photo 4 for query 3 from 1 to 4.
+    # Up: photo 1 for query 0 from rank 4 to 1 is the largest of product 0, photo 3 for query 4 from 2 to 1
+    # the first of product 1. Down: photo 4 for query 3 from 1 to 4.
     up, down = changes.rank_changes(BEFORE, AFTER, LABELS)
     assert up.to_numpy().tolist() == [[0, 1, 4, 1], [4, 3, 2, 1]]
     assert down.to_numpy().tolist() == [[3, 4, 1, 4]]

@@ -30,15 +30,15 @@ def test_recall_refuses_a_shortlist_shorter_than_k():
 
 
 def test_average_precision_at_r_by_hand():
-    # R = 2 each. Ranks 1, 2 hold hit, miss -> (1) / 2. Hit, hit -> 1. Miss, hit -> (1/2) / 2; the late hit at rank 3 is
-    # beyond R and does not count.
+    # R = 2 each. Ranks 1, 2 hold hit, miss -> (1) / 2. Hit, hit -> 1. Miss, hit -> (1/2) / 2; the late hit at
+    # rank 3 is beyond R and does not count.
     hits = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 1]], bool)
     assert metrics.average_precision_at_r(hits, np.full(3, 2)) == pytest.approx([0.5, 1.0, 0.25])
 
 
 def test_average_precision_at_k_divides_by_what_can_be_found():
-    # k = 3. R = 2, hits at ranks 1 and 3 -> (1 + 2/3) / 2. R = 5, only 3 can be shown: hits at 1, 2, 3 -> 3 / 3.
-    # R = 5, a hit at rank 2 -> (1/2) / 3. The fourth rank does not count.
+    # k = 3. R = 2, hits at ranks 1 and 3 -> (1 + 2/3) / 2. R = 5, only 3 can be shown: hits at 1, 2, 3 -> 3 /
+    # 3. R = 5, a hit at rank 2 -> (1/2) / 3. The fourth rank does not count.
     hits = np.array([[1, 0, 1, 0], [1, 1, 1, 0], [0, 1, 0, 1]], bool)
     found = metrics.average_precision_at_k(hits, np.array([2, 5, 5]), k=3)
     assert found == pytest.approx([5 / 6, 1.0, 1 / 6])
@@ -106,7 +106,8 @@ def test_relevant_counts_with_and_without_a_gallery():
 
 
 def test_the_query_leaves_its_own_list_by_row_or_by_position():
-    # Photo 1 is an exact duplicate of photo 0: both find 0 first, the smaller row. Photo 2 finds itself first.
+    # Photo 1 is an exact duplicate of photo 0: both find 0 first, the smaller row. Photo 2 finds itself
+    # first.
     neighbors = np.array([[0, 1, 2], [0, 1, 2], [2, 0, 1]])
     assert metrics.self_by_row(neighbors).tolist() == [[1, 2], [0, 2], [0, 1]]
     assert metrics.self_by_position(neighbors).tolist() == [[1, 2], [1, 2], [0, 1]]

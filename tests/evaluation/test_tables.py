@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from waldo_utils.evaluation import metrics, tables
+from waldo_utils.evaluation import metrics, reported, tables
 
 # Six queries of three products, two neighbors each; the last query's product has no other photo.
 PRODUCTS = np.array([0, 0, 1, 1, 1, 2])
@@ -30,7 +30,8 @@ def test_hit_table_is_the_mean_over_answerable_queries():
     for name in ("R@1", "MAP@R"):
         assert (table[f"{name} low"] <= table[name]).all()
         assert (table[name] <= table[f"{name} high"]).all()
-    # Two products: every resample is one of (first twice, both, second twice), whose means bound the interval.
+    # Two products: every resample is one of (first twice, both, second twice), whose means bound the
+    # interval.
     assert (table.loc["CO", "R@1 low"], table.loc["CO", "R@1 high"]) == pytest.approx((1 / 3, 1 / 2))
 
 
@@ -79,9 +80,9 @@ def test_duplicate_table_counts_what_copies_make_easy():
 
 
 def test_reported_figures_stand_first_and_in_their_order():
-    reported = pd.DataFrame({"method": ["b", "a"], "R@1": [0.2, 0.1]})
+    figures = pd.DataFrame({"method": ["b", "a"], "R@1": [0.2, 0.1]})
     ours = pd.DataFrame({"method": ["z", "a", "a"], "R@1": [0.9, 0.3, 0.4]})
-    joined = tables.beside_reported(ours, reported)
+    joined = reported.beside_reported(ours, figures)
     assert joined.method.tolist() == ["b", "a", "a", "z"]
     assert joined["R@1 reported"].tolist()[:3] == [0.2, 0.1, 0.1]
     assert joined["R@1"].tolist()[1:] == [0.3, 0.4, 0.9]
@@ -99,7 +100,8 @@ def test_category_table_has_intervals_and_a_macro_mean():
     assert table["MAP@R"].to_dict() == {"cup": 0.5, "lamp": 1.0, "macro mean": 0.75}
     assert table.queries.tolist() == [4, 2, 6]
     assert table.products.tolist() == [2, 1, 3]
-    # A resample of the two cups is one of (0, 0), (0, 1), (1, 1) with recall 1, 1/2, 0; lamps are always right.
+    # A resample of the two cups is one of (0, 0), (0, 1), (1, 1) with recall 1, 1/2, 0; lamps are always
+    # right.
     bounds = table[["R@1 low", "R@1 high"]].to_numpy().tolist()
     assert bounds == [[0.0, 1.0], [1.0, 1.0], [0.5, 1.0]]
 

@@ -1,4 +1,5 @@
-"""Transforms do what they say, by row; the grid is the slow loop's; its readings claim what its intervals hold."""
+"""Transforms do what they say, by row; the grid is the slow loop's; its readings claim what its intervals
+hold."""
 
 from dataclasses import replace
 
@@ -7,10 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
-from waldo_utils.data.images import TestTransform
+from waldo_utils.data.transforms import TestTransform
 from waldo_utils.experiments import ablations, severities
-from waldo_utils.figures import grids
-from waldo_utils.models.networks import ImageModel, RerankingTransformer
+from waldo_utils.figures import curves
+from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval.features import extract_features
 from waldo_utils.retrieval.reranking import rerank_scores
 
@@ -284,7 +286,7 @@ def test_beside_report_has_the_nearest_severity_and_every_stage():
 
 @pytest.mark.parametrize("method, stages", [("CO", 1), (FULL, 3)])
 def test_the_heat_map_has_a_cell_per_row_and_marks_the_reported_and_the_clear(method, stages):
-    ax = grids.transform_heatmap(made_up_grid(), method).axes[0]
+    ax = curves.transform_heatmap(made_up_grid(), method).axes[0]
     assert len(ax.patches) == stages * (10 * 3 + 3)
     values = [text for text in ax.texts if text.get_text() in ("−20.0", "+1.0")]
     assert len(values) == len(ax.patches)

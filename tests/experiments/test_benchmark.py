@@ -7,9 +7,9 @@ import torch
 
 from waldo_utils.__main__ import main
 from waldo_utils.disk import artifacts
-from waldo_utils.experiments import benchmark
+from waldo_utils.experiments import benchmark, timing
 from waldo_utils.figures import speed
-from waldo_utils.models.networks import RerankingTransformer
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.models.scorer import GALLERY, QUERY, Scorer
 
 INDEXES = pd.DataFrame({
@@ -83,13 +83,13 @@ def test_every_method_scores_as_many_pairs_as_it_is_counted_for(monkeypatch):
 
 
 def test_tf32_ends_with_the_call():
-    assert benchmark.tf32(torch.get_float32_matmul_precision)() == "high"
+    assert timing.tf32(torch.get_float32_matmul_precision)() == "high"
     assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_calls_take_turns_after_a_warm_up():
     order = []
-    seconds = benchmark.in_turns({name: lambda name=name: order.append(name) for name in "ab"}, 2)
+    seconds = timing.in_turns({name: lambda name=name: order.append(name) for name in "ab"}, 2)
     assert order == list("ababab")
     assert {name: len(values) for name, values in seconds.items()} == {"a": 2, "b": 2}
 
@@ -99,7 +99,7 @@ def test_peak_memory_is_what_a_call_holds_at_most():
         return lambda: torch.ones(megabytes * 250_000).sum()
 
     hold(80)()  # what an earlier call gave back is not held
-    found = benchmark.peak_memory(hold(40)) / 1e6
+    found = timing.peak_memory(hold(40)) / 1e6
     assert np.isnan(found) or 35 < found < 60
 
 

@@ -7,7 +7,8 @@ import torch
 
 from waldo_utils.experiments import depths
 from waldo_utils.figures import depth_curves
-from waldo_utils.models.networks import IMAGENET_MEAN, ImageModel, RerankingTransformer
+from waldo_utils.models.image_model import IMAGENET_MEAN, ImageModel
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact, features, reranking
 
 # One query of product 1 and five gallery photos of products 0, 0, 1, 0, 1; the scores prefer the last.

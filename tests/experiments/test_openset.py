@@ -1,4 +1,5 @@
-"""Query and gallery, queries without an answer, and the measures of telling them apart, on numbers to check by hand."""
+"""Query and gallery, queries without an answer, and the measures of telling them apart, on numbers to check
+by hand."""
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ def test_top_scores_with_the_product_there_and_taken_out():
     scores = np.array([[0.9, 0.8, 0.7, 0.6], [0.1, 0.5, 0.3, 0.9]])
     hits = np.array([[1, 1, 0, 0], [0, 1, 0, 0]], bool)
     present, absent = openset.top_scores(scores, hits, depth=2)
-    # Taken out, the first query keeps neighbors 3 and 4, the second 1 and 3: its best, the fourth, is beyond the depth.
+    # Taken out, the first query keeps neighbors 3 and 4, the second 1 and 3: its best, the fourth, is beyond
+    # the depth.
     assert present.tolist() == [0.9, 0.5]
     assert absent.tolist() == [0.7, 0.3]
     with pytest.raises(ValueError, match="1 queries have no other product"):

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from waldo_utils.__main__ import main
-from waldo_utils.data import images, manifests
+from waldo_utils.data import manifests, reading, transforms
 from waldo_utils.experiments import published
 from waldo_utils.miniature.datasets import render_sop
-from waldo_utils.models.networks import ImageModel, RerankingTransformer
+from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.study import ROOT
 
 PARITY = ROOT.parent / "shared" / "parity"
@@ -158,13 +159,13 @@ def test_the_table_is_the_slow_loops(checkpoints, sop, monkeypatch):
         checkpoints / "rerank.pt", checkpoints / "global.pt", sop, depth=5, resamples=50
     )
     test = manifests.sop_manifest(sop).query("split == 'test'")
-    labels, transform = test.label.to_numpy(), images.TestTransform(256, 224)
+    labels, transform = test.label.to_numpy(), transforms.TestTransform(256, 224)
     model, reranker = (part.eval() for part in published.load_checkpoint(checkpoints / "rerank.pt"))
     global_model = published.load_checkpoint(checkpoints / "global.pt")[0].eval()
     embeddings, maps = [], []
     with torch.no_grad():
         for path in test.path:
-            photo = torch.from_numpy(np.array(images.read_photo(sop / path))).permute(2, 0, 1)
+            photo = torch.from_numpy(np.array(reading.read_photo(sop / path))).permute(2, 0, 1)
             embeddings.append(global_model(transform(photo)[None])[0][0])
             maps.append(model(transform(photo)[None])[1].half().float())
         found = {"CO": [], "CO + RRT": []}

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from waldo_utils.experiments import storage
-from waldo_utils.models.networks import RerankingTransformer
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval.reranking import rerank_scores
 
 CHANNELS = np.array([[1, 0, 0, 0], [2, 1, 0.5, 0.5]], np.float32)  # centers and spreads

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from waldo_utils.experiments import training_speed
-from waldo_utils.models.networks import ImageModel, RerankingTransformer
+from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.study import PROFILES
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from waldo_utils.figures import grids
+from waldo_utils.figures import curves, grids, style
 
 LABELS = np.array([0, 0, 1, 1])
 NEIGHBORS = np.array([[1, 2], [2, 0], [0, 3], [2, 1]])
@@ -31,7 +31,7 @@ def test_before_after_grid_tells_old_ranks():
 
 def test_saved_figures_are_small_pngs(tmp_path):
     figure = grids.photo_sheet([photo(i) for i in range(4)], columns=2, titles=list("abcd"))
-    grids.save(figure, tmp_path / "figures" / "sheet.png")
+    style.save(figure, tmp_path / "figures" / "sheet.png")
     with Image.open(tmp_path / "figures" / "sheet.png") as saved:
         assert saved.format == "PNG"
         assert saved.width > 150
@@ -48,7 +48,7 @@ TABLE = pd.DataFrame(
 
 
 def test_recall_bars_have_the_values_in_per_cent_above_their_intervals():
-    (ax,) = grids.recall_bars(TABLE).axes
+    (ax,) = curves.recall_bars(TABLE).axes
     assert [round(bar.get_height()) for bar in ax.patches] == [50, 80, 60, 90]
     assert [(text.get_text(), round(text.xy[1])) for text in ax.texts] == [
         ("50.0", 60), ("80.0", 90), ("60.0", 70), ("90.0", 95)
@@ -63,7 +63,7 @@ def test_differences_have_a_panel_per_metric_and_a_mark_per_verdict():
             "difference": [0.1, 0.0, -0.1, 0.0], "low": [0.05, -0.1, -0.2, -0.1], "high": [0.2, 0.1, -0.05, 0.1],
         }
     )  # fmt: skip
-    axes = grids.difference_plot(table).axes
+    axes = curves.difference_plot(table).axes
     assert [ax.get_title() for ax in axes] == ["difference of R@1", "difference of MAP@R"]
     marks = [[line.get_marker() for line in ax.lines if line.get_marker() in ("^", "v", "o")] for ax in axes]
     assert marks == [["o", "^"], ["o", "v"]]
@@ -72,7 +72,7 @@ def test_differences_have_a_panel_per_metric_and_a_mark_per_verdict():
 @pytest.mark.parametrize("watched", [{}, {"test R@1": [0.1, 0.3]}])
 def test_learning_curves_draw_test_dashed(watched):
     log = {"epoch": [0, 1], "loss": [np.nan, 1.0], "validation R@1": [0.1, 0.2], "seed": [0, 0]}
-    axes = grids.learning_curves(pd.DataFrame(log | watched)).axes
+    axes = curves.learning_curves(pd.DataFrame(log | watched)).axes
     dashed = [line for line in axes[1].lines if line.get_linestyle() == "--" and len(line.get_xdata())]
     assert len(dashed) == len(watched)
 
@@ -84,6 +84,6 @@ def test_category_bars_and_score_histograms_draw():
         for name in ("R@1", "category accuracy")
         for end, value in (("low", 0.4), ("high", 0.95))
     }
-    assert len(grids.category_bars(pd.DataFrame(table | bounds)).axes[0].patches) == 2
-    figure = grids.score_histograms({"CO": (np.array([0.5, 0.9]), np.array([0.1, 0.4]), 0.5)})
+    assert len(curves.category_bars(pd.DataFrame(table | bounds)).axes[0].patches) == 2
+    figure = curves.score_histograms({"CO": (np.array([0.5, 0.9]), np.array([0.1, 0.4]), 0.5)})
     assert [ax.get_title() for ax in figure.axes] == ["CO"]

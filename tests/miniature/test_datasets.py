@@ -11,7 +11,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from waldo_utils.data import manifests
+from waldo_utils.data import checks, manifests
 from waldo_utils.disk.files import is_alive
 from waldo_utils.miniature.datasets import RENDERER, render_products10k, render_sop
 
@@ -35,7 +35,7 @@ def test_the_lists_are_those_of_stanford_online_products(sop):
 
 
 def test_the_sop_loader_reads_it_with_families(sop):
-    manifest = manifests.check_manifest(manifests.sop_manifest(sop), sop, read=True)
+    manifest = checks.check_manifest(manifests.sop_manifest(sop), sop, read=True)
     assert manifest.category.unique().tolist() == ["mug", "table"]
     assert manifest.groupby("family").label.nunique().tolist() == [2] * 4
     assert manifest.groupby("family").split.nunique().max() == 1
@@ -157,7 +157,7 @@ def test_the_transfer_set_has_the_form_of_products10k(tmp_path):
     assert train.columns.tolist() == ["name", "class", "group"]
     assert test.columns.tolist() == ["name", "class", "Usage"]
     assert set(train["class"]) == set(test["class"]) == set(range(8))
-    manifest = manifests.check_manifest(manifests.products10k_manifest(root), root, disjoint=False, read=True)
+    manifest = checks.check_manifest(manifests.products10k_manifest(root), root, disjoint=False, read=True)
     assert set(manifest.category) == {"can", "box"}
     assert manifest.split.value_counts().to_dict() == {"train": 24, "test": 16}
 

@@ -6,7 +6,8 @@ import torch
 
 from waldo_utils.experiments.published import published_name
 from waldo_utils.models import starting_weights
-from waldo_utils.models.networks import ImageModel, RerankingTransformer, sine_position_code
+from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.reranker import RerankingTransformer, sine_position_code
 from waldo_utils.study import ROOT, GlobalStage, RerankerStage
 
 PARITY = ROOT.parent / "shared" / "parity" / "rrt_parity.npz"

@@ -1,4 +1,5 @@
-"""Approximate indexes: flat is exact, files are whole or refused, the drawn gallery has the spread it was asked for."""
+"""Approximate indexes: flat is exact, files are whole or refused, the drawn gallery has the spread it was
+asked for."""
 
 import numpy as np
 import pytest

@@ -90,15 +90,15 @@ def slow_similarity(features, shortlists, depth, k1, k2):
 
 
 def test_reciprocal_sets_by_hand():
-    # On a line at 0, 1, 2, 10: with k1 = 1 photos 0 and 1 are each other's nearest; photo 2 has 1 as its nearest and
-    # photo 3 has 2, but not the other way round.
+    # On a line at 0, 1, 2, 10: with k1 = 1 photos 0 and 1 are each other's nearest; photo 2 has 1 as its
+    # nearest and photo 3 has 2, but not the other way round.
     shortlists = np.array([[1, 2, 3], [0, 2, 3], [1, 0, 3], [2, 1, 0]])
     assert baselines.reciprocal_sets(shortlists, 1).tolist() == [[0, 1], [0, 1], [2, -1], [3, -1]]
 
 
 def test_a_set_grows_by_a_candidate_that_shares_two_thirds():
-    # N(., 4) of photo 0 is {0, 1, 2, 3, 4}; only 1 and 2 have 0 among their four. R(1, 2) = {1, 2, 5} shares {1, 2} with
-    # R(0, 4) = {0, 1, 2}: two thirds exactly, so photo 5 joins.
+    # N(., 4) of photo 0 is {0, 1, 2, 3, 4}; only 1 and 2 have 0 among their four. R(1, 2) = {1, 2, 5} shares
+    # {1, 2} with R(0, 4) = {0, 1, 2}: two thirds exactly, so photo 5 joins.
     shortlists = np.array(
         [[1, 2, 3, 4], [2, 5, 0, 6], [1, 5, 0, 6], [4, 6, 5, 7], [3, 6, 5, 7], [1, 2, 6, 3], [7, 3, 4, 5],
          [6, 3, 4, 5]]
@@ -138,7 +138,8 @@ def test_the_original_distance_alone_keeps_the_order_and_the_shortlist_stays(pho
 
 
 def test_settings_are_the_best_of_the_grid():
-    # Three photos each of products 0 and 1; the first neighbor is right if turned round. At 2, all other right ones follow.
+    # Three photos each of products 0 and 1; the first neighbor is right if turned round. At 2, all other
+    # right ones follow.
     labels = np.array([0, 0, 0, 1, 1, 1])
     shortlists = np.array(
         [[3, 1, 4, 2], [3, 0, 4, 2], [3, 0, 4, 1], [0, 4, 1, 5], [0, 3, 1, 5], [0, 3, 1, 4]]
@@ -158,8 +159,8 @@ def test_settings_are_the_best_of_the_grid():
 
 # ---------------------------------------------------------------- mutual local matches
 
-# Three places with two channels each. Cosines: place 0 matches place 1, place 1 place 0, both mutually at 1; place 2, at 45
-# degrees, has cosine 0.7071 with both, and the other's place 2 is opposite to it.
+# Three places with two channels each. Cosines: place 0 matches place 1, place 1 place 0, both mutually at 1;
+# place 2, at 45 degrees, has cosine 0.7071 with both, and the other's place 2 is opposite to it.
 LEFT = torch.tensor([[[[1.0, 0.0, 2.0]], [[0.0, 3.0, 2.0]]]])  # (1, 2, 1, 3): (1, 0), (0, 3), (2, 2)
 RIGHT = torch.tensor([[[[0.0, 5.0, -1.0]], [[1.0, 0.0, -1.0]]]])  # (0, 1), (5, 0), (-1, -1)
 

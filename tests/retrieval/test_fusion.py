@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from waldo_utils.models.networks import RerankingTransformer
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import fusion
 
 
@@ -28,8 +28,9 @@ def test_fused_scores_do_not_depend_on_scale_and_start():
 
 
 def test_the_curve_runs_from_the_global_order_to_the_rerankers():
-    # Photos 0, 1 and 2, 3 are products. The global order is right for 0 and 1 only, the reranker's for 0, 2 and 3; each
-    # has two neighbors, so standardized scores are +1 and -1 and a share above one half goes with the reranker.
+    # Photos 0, 1 and 2, 3 are products. The global order is right for 0 and 1 only, the reranker's for 0, 2
+    # and 3; each has two neighbors, so standardized scores are +1 and -1 and a share above one half goes with
+    # the reranker.
     labels = np.array([0, 0, 1, 1])
     neighbors = np.array([[1, 2], [0, 3], [0, 3], [1, 2]])
     similarities = np.tile([0.9, 0.8], (4, 1))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from waldo_utils.models import scorer
-from waldo_utils.models.networks import RerankingTransformer
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import reranking
 
 

@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 import torch
 
-from waldo_utils.data import images
+from waldo_utils.data import transforms
 from waldo_utils.models import matching
-from waldo_utils.models.networks import ImageModel, RerankingTransformer
+from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact, features, reranking
 from waldo_utils.study import PROFILES
-from waldo_utils.training import loop, validation
+from waldo_utils.training import global_training, loop, reranker_training, validation
 
 STUDY = PROFILES["smoke"]
 IMAGE = replace(
@@ -54,7 +55,7 @@ def new_model(seed=0):
 
 def train(photos, folder, epochs, model=None, validate=lambda: 0.5):
     model = model or new_model()
-    log = loop.train_global(
+    log = global_training.train_global(
         model, photos, LABELS, replace(IMAGE, epochs=epochs), 0, validate, folder / "state.pt"
     )
     return model, log
@@ -110,7 +111,9 @@ def test_a_killed_training_ends_like_an_undisturbed_one(
 
     def run(photos, checkpoint, seed=0):
         model = new_model(seed)
-        log = loop.train_global(model, photos, LABELS, settings, 0, score(model), tmp_path / checkpoint)
+        log = global_training.train_global(
+            model, photos, LABELS, settings, 0, score(model), tmp_path / checkpoint
+        )
         return model.state_dict(), log
 
     whole = run(photos, "whole.pt")
@@ -130,7 +133,7 @@ def test_the_seconds_of_an_epoch_add_up_over_its_parts(photos, tmp_path, clock):
     settings = replace(IMAGE, batch=4, epochs=1)
     for kept in (Failing(photos, 14), photos):
         try:
-            log = loop.train_global(
+            log = global_training.train_global(
                 new_model(), kept, LABELS, settings, 0, lambda: 0.5, tmp_path / "state.pt"
             )
         except KeyboardInterrupt:
@@ -142,13 +145,13 @@ def test_the_seconds_of_an_epoch_add_up_over_its_parts(photos, tmp_path, clock):
 def test_a_killed_training_of_the_reranker_ends_like_an_undisturbed_one(
     photos, tmp_path, clock, finetune, group, looked
 ):
-    embedding, _ = features.extract_features(new_model(), photos, images.TestTransform(32, 32))
+    embedding, _ = features.extract_features(new_model(), photos, transforms.TestTransform(32, 32))
     neighbors, _ = exact.nearest_neighbors(embedding, 8)
     settings = replace(RERANKER, triplets=4, group=group, groups=1, epochs=2, finetune_epochs=2)
 
     def run(photos, checkpoint, seed=0):
         model, reranker = new_model(seed), RerankingTransformer(layers=2, feedforward=32)
-        log = loop.train_reranker(
+        log = reranker_training.train_reranker(
             model, reranker, photos, LABELS, neighbors, settings, IMAGE, 0,
             lambda: float(reranker.score.weight.detach().sum().sin().abs()), tmp_path / checkpoint, finetune,
         )  # fmt: skip
@@ -184,7 +187,7 @@ def test_a_broken_checkpoint_is_refused_by_name(photos, tmp_path, damage):
 
 @pytest.mark.parametrize("precision, bound", [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 def test_gradient_caching_gives_the_gradients_of_the_whole_batch(precision, bound, monkeypatch):
-    monkeypatch.setattr(loop, "autocast", contextlib.nullcontext)
+    monkeypatch.setattr(global_training, "autocast", contextlib.nullcontext)
     batch = torch.rand(8, 3, 32, 32, dtype=precision, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 0, 1, 1, 2, 2, 3, 4])
     gradients = []
@@ -193,7 +196,7 @@ def test_gradient_caching_gives_the_gradients_of_the_whole_batch(precision, boun
         3,
     ):  # parts of 3, 3 and 2: what float32 rounds differently in them grows through the layers
         model = new_model().eval().to(precision)
-        loop.global_gradients(model, batch, labels, replace(IMAGE, micro_batch=size))
+        global_training.global_gradients(model, batch, labels, replace(IMAGE, micro_batch=size))
         gradients.append([p.grad.flatten() for p in model.parameters() if p.grad is not None])
     assert len(gradients[0]) == len(gradients[1]) > 40
     whole, cached = (torch.cat(parts) for parts in gradients)
@@ -204,14 +207,14 @@ def test_gradient_caching_refuses_a_batchnorm_that_trains(photos, tmp_path):
     with pytest.raises(
         ValueError, match="micro_batch 4 needs BatchNorm and dropout in eval mode, but backbone.bn1"
     ):
-        loop.train_global(
+        global_training.train_global(
             new_model(), photos, LABELS, replace(IMAGE, micro_batch=4), 0, lambda: 0.5, tmp_path / "state.pt"
         )
 
 
 def test_any_number_of_threads_gives_the_same_photos(photos):
     batches = [np.array([0, 5, 9]), np.array([3, 3]), np.array([8]), np.array([1, 2])]
-    crops = features.CropBatches(photos, batches, images.TrainTransform(16), seed=3)
+    crops = features.CropBatches(photos, batches, transforms.TrainTransform(16), seed=3)
     alone = list(crops.loader(threads=0))
     assert [len(batch) for batch in alone] == [3, 2, 1, 2]
     assert alone[0].dtype == torch.uint8
@@ -220,7 +223,7 @@ def test_any_number_of_threads_gives_the_same_photos(photos):
     assert all(a.equal(b) for a, b in zip(alone[2:], crops.loader(start=2, threads=1), strict=True))
     with pytest.raises(KeyboardInterrupt):
         list(
-            features.CropBatches(Failing(photos, 4), batches, images.TrainTransform(16), seed=3).loader(
+            features.CropBatches(Failing(photos, 4), batches, transforms.TrainTransform(16), seed=3).loader(
                 threads=1
             )
         )
@@ -234,10 +237,10 @@ def test_the_epoch_that_validation_likes_best_is_kept(photos, tmp_path):
 
 
 def test_watching_test_is_logged_and_chooses_nothing(photos, tmp_path):
-    transform, kept = images.TestTransform(32, 32), {}
+    transform, kept = transforms.TestTransform(32, 32), {}
     model, start = new_model(), new_model().state_dict()
     held_out, test = iter([0.9, 0.1, 0.1]), iter([0.1, 0.2, 0.9])
-    log = loop.train_global(
+    log = global_training.train_global(
         model, photos, LABELS, IMAGE, 0, lambda: next(held_out), tmp_path / "state.pt",
         watch=lambda epoch: {"test R@1": next(test)},
     )  # fmt: skip
@@ -250,7 +253,8 @@ def test_watching_test_is_logged_and_chooses_nothing(photos, tmp_path):
 
 def test_first_hits_differ_where_a_duplicate_is_of_another_product():
     embedding = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], np.float32)
-    # Photos 0 and 1 are duplicates of two products, 2 and 3 of one. By position, photos 1 and 3 find themselves.
+    # Photos 0 and 1 are duplicates of two products, 2 and 3 of one. By position, photos 1 and 3 find
+    # themselves.
     by_row, by_position = validation.first_hits(embedding, np.array([0, 1, 2, 2]))
     assert by_row.tolist() == [False, False, True, True]
     assert by_position.tolist() == [False, True, True, True]
@@ -260,7 +264,7 @@ def test_batchnorm_stays_still_unless_the_start_is_random(photos, tmp_path):
     model = new_model()
     before = model.backbone.bn1.running_mean.clone()
     settings = replace(IMAGE, start="rendered", epochs=1)
-    loop.train_global(model, photos, LABELS, settings, 0, lambda: 0.5, tmp_path / "state.pt")
+    global_training.train_global(model, photos, LABELS, settings, 0, lambda: 0.5, tmp_path / "state.pt")
     assert torch.equal(model.backbone.bn1.running_mean, before)
 
 
@@ -268,10 +272,10 @@ def test_batchnorm_stays_still_unless_the_start_is_random(photos, tmp_path):
 def test_frozen_trains_the_local_head_and_the_reranker_only(photos, tmp_path, finetune):
     model, reranker = new_model(), RerankingTransformer(layers=2, feedforward=32)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    transform = images.TestTransform(32, 32)
+    transform = transforms.TestTransform(32, 32)
     embedding, _ = features.extract_features(model, photos, transform)
     neighbors, _ = exact.nearest_neighbors(embedding, 8)
-    log = loop.train_reranker(
+    log = reranker_training.train_reranker(
         model, reranker, photos, LABELS, neighbors, RERANKER, IMAGE, 0,
         lambda: validation.reranked_recall(model, reranker, photos, LABELS, transform, neighbors) * 0 + 0.5,
         tmp_path / "state.pt", finetune,

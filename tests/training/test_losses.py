@@ -79,7 +79,8 @@ def test_pair_loss_is_the_mean_binary_cross_entropy():
 
 
 def test_list_loss_of_equal_scores_is_a_closed_form():
-    """Equal scores of 1 + 3 candidates: log 4 over the list; per pair log 2, that of the right one threefold."""
+    """Equal scores of 1 + 3 candidates: log 4 over the list; per pair log 2, that of the right one
+    threefold."""
     same = torch.tensor([[True, False, False, False]])
     assert list_loss(torch.zeros(1, 4), same).item() == pytest.approx(np.log(4) + 6 / 4 * np.log(2))
 

@@ -1,7 +1,7 @@
 """The demo: choose a photo, drag a box, see its matches and what matched where. Widgets over `searching`.
 
-Everything that happens can be set off from Python as well (`open_upload`, `canvas.bboxes`, `choose`), so that it is
-tested without a browser.
+Everything that happens can be set off from Python as well (`open_upload`, `canvas.bboxes`, `choose`), so that
+it is tested without a browser.
 """
 
 import base64
@@ -19,7 +19,7 @@ from PIL import Image
 from waldo_utils.app import rejection, searching
 from waldo_utils.app.rejection import Threshold
 from waldo_utils.app.searching import Answer, Box, Gallery, Models
-from waldo_utils.data.images import read_photo
+from waldo_utils.data.reading import read_photo
 from waldo_utils.disk import artifacts
 from waldo_utils.figures import explain
 from waldo_utils.study import Study
@@ -56,7 +56,8 @@ def shown(photo: Image.Image) -> tuple[Image.Image, float]:
 
 
 def examples(gallery: Gallery, count: int = 12) -> list[int]:
-    """Return rows to start with: of each category the first photo whose product has another, then of other products."""
+    """Return rows to start with: of each category the first photo whose product has another, then of other
+    products."""
     rows = rejection.labelled_rows(gallery.products, len(gallery))
     _, of_category = np.unique(gallery.categories[rows], return_index=True)
     _, of_product = np.unique(gallery.products[rows], return_index=True)
@@ -65,7 +66,8 @@ def examples(gallery: Gallery, count: int = 12) -> list[int]:
 
 
 def open_demo(study: Study) -> "Demo":
-    """Return the demo of a profile: its test photos as gallery, and the threshold where notebook 09 has left one.
+    """Return the demo of a profile: its test photos as gallery, and the threshold where notebook 09 has left
+    one.
 
     Raises: as `searching.open_models` and `searching.study_gallery`.
     """
@@ -78,8 +80,8 @@ def open_demo(study: Study) -> "Demo":
     return Demo(models, gallery, threshold, examples(gallery))
 
 
-# The widget keeps Tab to itself, to step through its boxes. With one box Tab shall leave the photo, and the box is
-# selected for the keys that move it as soon as the photo has the focus.
+# The widget keeps Tab to itself, to step through its boxes. With one box Tab shall leave the photo, and the
+# box is selected for the keys that move it as soon as the photo has the focus.
 KEYBOARD = """
 export default {
   render({ model, el }) {
@@ -97,7 +99,8 @@ export default {
 
 
 def adapted(module: str) -> str:
-    """Return the box widget's JavaScript with a text for those who cannot see the photo, and a Tab that leaves it.
+    """Return the box widget's JavaScript with a text for those who cannot see the photo, and a Tab that
+    leaves it.
 
     Raises:
         ValueError: the module is not as expected.
@@ -209,7 +212,8 @@ class Demo:
         self._open(self.gallery.photo(row), row)
 
     def set_box(self, box: Box | None) -> None:
-        """Search with a box in pixels of the photo; None: with all of it. The canvas and the numbers follow."""
+        """Search with a box in pixels of the photo; None: with all of it. The canvas and the numbers
+        follow."""
         if self.photo is None:
             self._say("There is no photo yet: upload one or choose an example.", fault=True)
             return
@@ -397,7 +401,8 @@ def _title(order: str) -> str:
 
 
 def _same_boxes(one: list[dict], other: list[dict], tolerance: float) -> bool:
-    """Return whether two lists of at most one box agree within some pixels, so that the page need not move a box."""
+    """Return whether two lists of at most one box agree within some pixels, so that the page need not move a
+    box."""
     keys = ("x", "y", "width", "height")
     return len(one) == len(other) and all(
         abs(float(a[key]) - float(b[key])) <= 2 * tolerance

@@ -1,8 +1,8 @@
 """Take the pictures of the demo in use, in an installed Chromium: `python -m waldo_utils.app.demo_pictures`.
 
-For each profile whose notebooks have run, the page of `make demo` is opened, an example chosen, a box drawn and resized,
-a match compared and a validation photo uploaded. The example is the first whose product the reranker puts first. The
-screenshots and a strip of the first session go to `results/demo`.
+For each profile whose notebooks have run, the page of `make demo` is opened, an example chosen, a box drawn
+and resized, a match compared and a validation photo uploaded. The example is the first whose product the
+reranker puts first. The screenshots and a strip of the first session go to `results/demo`.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from waldo_utils.app import demo, searching
-from waldo_utils.data.images import open_cache
+from waldo_utils.data.photo_cache import open_cache
 from waldo_utils.disk import artifacts
 from waldo_utils.run import pipeline
 from waldo_utils.study import ROOT, Study
@@ -163,7 +163,8 @@ def save(picture: Image.Image, path: Path, largest: int) -> None:
 
 
 def strip(shots: dict[str, Image.Image]) -> Image.Image:
-    """Return the panels side by side in two rows, each under its caption; the last shows the compared pair."""
+    """Return the panels side by side in two rows, each under its caption; the last shows the compared
+    pair."""
     font = ImageFont.load_default(size=20)
     tiles = []
     for name, caption in PANELS.items():

@@ -1,17 +1,15 @@
-"""An index of a folder of photos on disk: features computed once, loaded at the next start, updated by what changed.
+"""An index of a folder of photos on disk: features computed once, loaded at the next start, updated by what
+changed.
 
-The folder of an index holds `index.json` and the two arrays that it names, `global-*.npy` and `local-*.npy`. They are
-written before it and never overwritten, so `index.json` always tells of whole arrays. While an index grows, every shard
-of photos is kept in `shards/`, and an interrupted run goes on from there.
+The folder of an index holds `index.json` and the two arrays that it names, `global-*.npy` and `local-*.npy`.
+They are written before it and never overwritten, so `index.json` always tells of whole arrays. While an index
+grows, every shard of photos is kept in `shards/`, and an interrupted run goes on from there.
 """
 
-import errno
 import hashlib
 import json
 import os
-import re
 import shutil
-import stat as modes
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,47 +20,28 @@ from torch import Tensor
 from tqdm import tqdm
 
 from waldo_utils.app import rejection, searching
+from waldo_utils.app.index_files import (
+    FORMAT,
+    OWN_FILES,
+    SUFFIXES,
+    Entry,
+    check_writable,
+    entries_of,
+    identify,
+    list_photos,
+    product_of,
+    read_record,
+)
 from waldo_utils.app.rejection import Threshold
 from waldo_utils.app.searching import Gallery, Models
-from waldo_utils.data.images import read_photo
+from waldo_utils.data.reading import read_photo
 from waldo_utils.disk.artifacts import read_array
-from waldo_utils.disk.faults import explain
-from waldo_utils.disk.files import remove_partials, sha256, write_atomically
+from waldo_utils.disk.files import remove_partials, write_atomically
 from waldo_utils.study import ROOT
 
-FORMAT = 2
 HOME = ROOT / "data" / "indexes"
-SUFFIXES = {
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".png",
-    ".webp",
-    ".bmp",
-    ".gif",
-    ".tif",
-    ".tiff",
-    ".avif",
-    ".heic",
-    ".heif",
-}
-OWN_FILES = re.compile(
-    r"shards|(global|local)-[0-9a-f]{16}(\.\d+\.partial)?\.npy|index\.\d+\.partial\.json"
-)  # before the record
 SHARD = 256  # photos
 CALIBRATION_QUERIES = 200
-KEYS = ("folder", "profile", "weights", "digest", "global", "local")  # of the record, texts
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One file of the folder, as it was when it was read."""
-
-    path: str  # relative to the folder, with slashes
-    size: int  # bytes
-    modified: int  # nanoseconds
-    sha256: str
-    fault: str = ""  # why it is left out
 
 
 @dataclass(frozen=True)
@@ -106,17 +85,11 @@ def newest() -> Path:
     return found[-1].parent
 
 
-def product_of(path: str) -> tuple[str, str]:
-    """Return product and category of a photo by its place: the folder it lies in, and the folder above; "" for none."""
-    folders = path.split("/")[:-1]
-    return "/".join(folders), "/".join(folders[:-1])
-
-
 def update(folder: Path, output: Path, models: Models, profile: str) -> Summary:
     """Make the index of a folder of photos, or bring it up to date.
 
-    Photos that have not changed keep their features: the same size and time, or the same bytes under another name or
-    time. Sub-folders name products. A file that cannot be read as a photo is left out and listed.
+    Photos that have not changed keep their features: the same size and time, or the same bytes under another
+    name or time. Sub-folders name products. A file that cannot be read as a photo is left out and listed.
 
     Args:
         folder: searched with its sub-folders; hidden ones and links to folders are passed over.
@@ -131,17 +104,17 @@ def update(folder: Path, output: Path, models: Models, profile: str) -> Summary:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder: give the folder that holds the photos")
-    old = _read_record(output)
+    old = read_record(output)
     if old is None and output.is_dir() and not all(OWN_FILES.fullmatch(p.name) for p in output.iterdir()):
         raise FileExistsError(f"{output} holds files that are no index: choose another --output")
-    files = _list_photos(folder, output)
+    files = list_photos(folder, output)
     if not files:
         raise ValueError(f"{folder} holds no photo ({', '.join(sorted(SUFFIXES))}): choose another folder")
-    _check_writable(output)
+    check_writable(output)
     remove_partials(output)
     same_models = old is not None and old["digest"] == models.digest
-    before = {entry.path: entry for entry in (_entries(old) if same_models else [])}
-    entries = _identify(folder, files, before)
+    before = {entry.path: entry for entry in (entries_of(old) if same_models else [])}
+    entries = identify(folder, files, before)
     known = _known_rows(output, old if same_models else None, models.digest)
     faults = {entry.sha256: entry.fault for entry in before.values() if entry.fault}
     wanted, seen = [], set()
@@ -164,7 +137,7 @@ def update(folder: Path, output: Path, models: Models, profile: str) -> Summary:
         kept=sum(e.path in before and before[e.path].sha256 == e.sha256 for e in entries),
         unreadable=unreadable,
     )
-    if not (same_models and entries == _entries(old) and old["folder"] == str(folder.resolve())):
+    if not (same_models and entries == entries_of(old) and old["folder"] == str(folder.resolve())):
         _write(output, folder, entries, known, models, profile, old)
     shutil.rmtree(output / "shards", ignore_errors=True)
     return summary
@@ -177,7 +150,7 @@ def open_index(output: Path, models: Models) -> Index:
         FileNotFoundError: there is none.
         ValueError: it is damaged, or was made with other models.
     """
-    record = _read_record(output)
+    record = read_record(output)
     if record is None:
         raise FileNotFoundError(
             f"{output} holds no index: make one with `python -m waldo_utils index FOLDER --output {output}`"
@@ -185,7 +158,7 @@ def open_index(output: Path, models: Models) -> Index:
     remedy = f"make it again with `python -m waldo_utils index {record['folder']} --output {output}`"
     if record["digest"] != models.digest:
         raise ValueError(f"{output} was made with other models ({record['weights']}): {remedy}")
-    entries = [entry for entry in _entries(record) if not entry.fault]
+    entries = [entry for entry in entries_of(record) if not entry.fault]
     try:
         embedding = np.array(read_array(output / record["global"]))
         local = read_array(output / record["local"])
@@ -201,58 +174,18 @@ def open_index(output: Path, models: Models) -> Index:
     gallery = _gallery(folder, entries, embedding, local)
     saved = record["threshold"]
     threshold = Threshold(**(saved | {"weights": tuple(saved["weights"])})) if saved else None
-    unreadable = [entry for entry in _entries(record) if entry.fault]
+    unreadable = [entry for entry in entries_of(record) if entry.fault]
     return Index(folder, gallery, unreadable, threshold, record["weights"], record["profile"])
 
 
 def profile_of(output: Path) -> str:
     """Return the profile whose models made an index; raises FileNotFoundError where there is none."""
-    record = _read_record(output)
+    record = read_record(output)
     if record is None:
         raise FileNotFoundError(
             f"{output} holds no index: make one with `python -m waldo_utils index FOLDER --output {output}`"
         )
     return record["profile"]
-
-
-# ---------------------------------------------------------------- what is in the folder
-
-
-def _list_photos(folder: Path, output: Path) -> list[str]:
-    """Return the photos' paths relative to the folder, sorted."""
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and (Path(place) / name).resolve() != output.resolve()
-        ]
-        for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                found.append((Path(place) / name).relative_to(folder).as_posix())
-    return sorted(found)
-
-
-def _identify(folder: Path, files: list[str], before: dict[str, Entry]) -> list[Entry]:
-    """Return size, time and hash of every file; the hash is known where size and time are as before."""
-    entries = []
-    for path in tqdm(files, desc="look for changes", unit="file", leave=False):
-        try:
-            stat = (folder / path).stat()
-            if not modes.S_ISREG(stat.st_mode):  # a pipe or a device would be read without end
-                raise OSError(errno.EINVAL, "a folder or a device")
-            old = before.get(path)
-            if old and (old.size, old.modified) == (stat.st_size, stat.st_mtime_ns):
-                digest = old.sha256
-            else:
-                digest = sha256(folder / path)
-            entries.append(Entry(path, stat.st_size, stat.st_mtime_ns, digest))
-        except OSError as error:  # a broken link, or no permission: recorded under a name no bytes have
-            entries.append(Entry(path, 0, 0, f"unreadable:{path}:{error.strerror}"))
-    return entries
-
-
-# ---------------------------------------------------------------- features
 
 
 def _embed(
@@ -331,7 +264,7 @@ def _known_rows(output: Path, record: dict | None, digest: str) -> dict:
             arrays = [read_array(output / record[name]) for name in ("global", "local")]
         except (OSError, ValueError):
             return known
-        digests = [entry.sha256 for entry in _entries(record) if not entry.fault]
+        digests = [entry.sha256 for entry in entries_of(record) if not entry.fault]
         if (arrays[0].ndim, arrays[1].ndim) == (2, 4) and len(arrays[0]) == len(arrays[1]) == len(digests):
             _add_rows(known, digests, *arrays)
     return known
@@ -340,9 +273,6 @@ def _known_rows(output: Path, record: dict | None, digest: str) -> dict:
 def _add_rows(known: dict, digests: list[str], embedding: np.ndarray, local: np.ndarray) -> None:
     for row, digest in enumerate(digests):
         known[digest] = (embedding, row, local, row)
-
-
-# ---------------------------------------------------------------- on disk
 
 
 def _write(
@@ -354,7 +284,8 @@ def _write(
     profile: str,
     old: dict | None,
 ) -> None:
-    """Write the arrays in the order of the entries, then the record that names them, then remove older arrays."""
+    """Write the arrays in the order of the entries, then the record that names them, then remove older
+    arrays."""
     kept = [entry for entry in entries if not entry.fault]
     content = repr((models.digest, [(entry.path, entry.sha256) for entry in kept]))
     name = hashlib.sha256(content.encode()).hexdigest()[:16]
@@ -407,48 +338,9 @@ def _gallery(folder: Path, entries: list[Entry], embedding: np.ndarray, local: n
 
 
 def _calibrate(models: Models, gallery: Gallery) -> Threshold | None:
-    """Return the threshold of a folder whose sub-folders name at least ten products of two photos or more, else None."""
+    """Return the threshold of a folder whose sub-folders name at least ten products of two photos or more,
+    else None."""
     queries = rejection.labelled_rows(gallery.products, CALIBRATION_QUERIES)
     if len(set(gallery.products[queries])) < 10:
         return None
     return rejection.choose_threshold(rejection.ask(models, gallery, queries))
-
-
-def _entries(record: dict) -> list[Entry]:
-    return [Entry(**file) for file in record["files"]]
-
-
-def _read_record(output: Path) -> dict | None:
-    """Return what `index.json` says, None where there is none.
-
-    Raises:
-        ValueError: it is damaged, or of another format.
-    """
-    path = output / "index.json"
-    if not path.exists():
-        return None
-    try:
-        record = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): remove {output} and index again") from None
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise ValueError(f"{path} is of another format than {FORMAT}: remove {output} and index again")
-    try:
-        if not all(isinstance(entry.path, str) for entry in _entries(record)):
-            raise ValueError("a path is no text")
-        lacking = [key for key in KEYS if not isinstance(record[key], str)]
-        if lacking or not (record["threshold"] is None or Threshold(**record["threshold"])):
-            raise ValueError(f"it lacks {', '.join(lacking)}")
-        if any(Path(record[key]).name != record[key] for key in ("global", "local")):
-            raise ValueError("its arrays lie elsewhere")
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({error}): remove {output} and index again") from None
-    return record
-
-
-def _check_writable(output: Path) -> None:
-    """Refuse a folder that cannot be written, before hours of computing."""
-    try:
-        write_atomically(output / "shards" / "try.txt", lambda partial: partial.write_text("x")).unlink()
-    except OSError as error:
-        raise OSError(f"the index cannot be written to {output}: {explain(error)}") from None

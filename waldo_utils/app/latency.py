@@ -1,8 +1,8 @@
 """Two measurements of the demo that the notebooks are too short for: `python -m waldo_utils.app.latency`.
 
-A search with a ResNet-50 at 224 pixels and the published reranker (random weights: they take the same time as trained
-ones), and the start of a saved gallery of 10,000 photos, made once below `data/benchmark`: 500 photos over and over, whose
-features are computed once but saved 10,000 times.
+A search with a ResNet-50 at 224 pixels and the published reranker (random weights: they take the same time as
+trained ones), and the start of a saved gallery of 10,000 photos, made once below `data/benchmark`: 500 photos
+over and over, whose features are computed once but saved 10,000 times.
 """
 
 import json
@@ -20,9 +20,11 @@ from tqdm import tqdm
 
 from waldo_utils.app import index, searching
 from waldo_utils.app.searching import Gallery, Models
-from waldo_utils.data.images import PhotoCache, TestTransform, open_cache
+from waldo_utils.data.photo_cache import PhotoCache, open_cache
+from waldo_utils.data.transforms import TestTransform
 from waldo_utils.disk import artifacts
-from waldo_utils.models.networks import ImageModel, RerankingTransformer
+from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.run import pipeline
 from waldo_utils.study import ROOT, Study
 
@@ -81,7 +83,8 @@ def start_times(study: Study, output: Path, repeats: int = 5) -> pd.DataFrame:
 
 
 def measure(study: Study) -> pd.DataFrame:
-    """Return all measurements: `case`, `photos`, `depth`, `step`, `p50 ms`, `p95 ms`, `share`; a start has no depth."""
+    """Return all measurements: `case`, `photos`, `depth`, `step`, `p50 ms`, `p95 ms`, `share`; a start has no
+    depth."""
     models = searching.open_models(study)
     gallery = searching.study_gallery(study, models, "test")
     photos = [gallery.photo(row * 17 % len(gallery)) for row in range(QUERIES)]

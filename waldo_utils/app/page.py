@@ -14,7 +14,8 @@ LARGEST_UPLOAD = 200 * 2**20  # bytes of a message; tornado's own limit of 10 MB
 
 
 def write_page(study: Study) -> Path:
-    """Write the notebook that the page shows and return its path: the cells tagged `page`, for one profile."""
+    """Write the notebook that the page shows and return its path: the cells tagged `page`, for one
+    profile."""
     import nbformat
 
     notebook = nbformat.read(NOTEBOOK, as_version=4)

@@ -1,4 +1,5 @@
-"""Is the product in the catalogue at all? A threshold on what a search found, from queries that ought to fail."""
+"""Is the product in the catalogue at all? A threshold on what a search found, from queries that ought to
+fail."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +23,8 @@ RESAMPLES = 2000  # of the intervals, over products
 class Threshold:
     """Weighted evidence below `value` says "probably not in the catalogue".
 
-    The rates are counted on products that chose neither weights nor value; their bounds are 95 % intervals over products.
+    The rates are counted on products that chose neither weights nor value; their bounds are 95 % intervals
+    over products.
     """
 
     value: float
@@ -55,8 +57,8 @@ def evidence(similarities: np.ndarray, scores: np.ndarray, products: np.ndarray)
     """Return the (4,) numbers of EVIDENCE of one search.
 
     Args:
-        similarities, scores, products: (K,) of the shortlist. Where all are of one product, the last score stands for
-            the second product's.
+        similarities, scores, products: (K,) of the shortlist. Where all are of one product, the last score
+            stands for the second product's.
     """
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
@@ -100,7 +102,8 @@ def ask(models: Models, gallery: Gallery, queries: np.ndarray, depth: int = sear
 
 
 def held_out_margins(asked: Asked, columns: Sequence[int] = KINDS["all four"]) -> pd.DataFrame:
-    """Return how far each search is above a threshold, weights and value chosen on the other half of the products.
+    """Return how far each search is above a threshold, weights and value chosen on the other half of the
+    products.
 
     Args:
         asked: of at least two products.
@@ -146,7 +149,8 @@ def curve(margins: pd.DataFrame) -> pd.DataFrame:
 
 
 def choose_threshold(asked: Asked) -> Threshold:
-    """Return weights and threshold chosen on all queries, with the rates of those chosen on half of the products.
+    """Return weights and threshold chosen on all queries, with the rates of those chosen on half of the
+    products.
 
     The weights are a logistic regression's; the value makes the mean of the two error rates smallest.
 
@@ -164,7 +168,8 @@ def evidence_table(asked: Asked) -> pd.DataFrame:
     """Tabulate what each kind of evidence is worth on products that chose nothing.
 
     Returns:
-        One row per kind: `evidence`, `AUROC`, `false accept`, `false reject` (with `... low` and `... high`, 95 % intervals
+        One row per kind: `evidence`, `AUROC`, `false accept`, `false reject` (with `... low` and `... high`,
+            95 % intervals
         over products), `mean error`.
     """
     rows = []
@@ -190,7 +195,8 @@ def _rates(margins: pd.DataFrame) -> dict[str, float]:
 
 
 def _choose(present: np.ndarray, absent: np.ndarray, columns: Sequence[int]) -> tuple[np.ndarray, float]:
-    """Return (4,) weights, 0 beside `columns`, and the value with the smallest mean of the two error rates."""
+    """Return (4,) weights, 0 beside `columns`, and the value with the smallest mean of the two error
+    rates."""
     weights = np.zeros(present.shape[1])
     weights[list(columns)] = logistic_weights(present[:, columns], absent[:, columns])
     rates = curve(pd.DataFrame({"present": present @ weights, "absent": absent @ weights}))
@@ -256,7 +262,8 @@ def table(threshold: Threshold, models: Models) -> pd.DataFrame:
 
 
 def from_table(saved: pd.DataFrame, models: Models) -> Threshold | None:
-    """Return the threshold of a saved table, or None where it belongs to other models or was made by older code."""
+    """Return the threshold of a saved table, or None where it belongs to other models or was made by older
+    code."""
     row = saved.to_dict("records")[0]
     if row.pop("models") != models.digest or f"weight of {EVIDENCE[-1]}" not in row:
         return None

@@ -1,4 +1,5 @@
-"""Search by photo: crop it, find its neighbors in a gallery, rerank them. Everything of the gallery is computed before."""
+"""Search by photo: crop it, find its neighbors in a gallery, rerank them. Everything of the gallery is
+computed before."""
 
 import hashlib
 import time
@@ -12,11 +13,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from waldo_utils.data.images import TestTransform, open_cache, shrink
+from waldo_utils.data.photo_cache import open_cache
+from waldo_utils.data.reading import shrink
+from waldo_utils.data.transforms import TestTransform
 from waldo_utils.disk import artifacts
 from waldo_utils.models import starting_weights
 from waldo_utils.models.devices import autocast, device
-from waldo_utils.models.networks import ImageModel, RerankingTransformer
+from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.models.scorer import GALLERY, QUERY, Scorer
 from waldo_utils.retrieval import exact
 from waldo_utils.retrieval.features import extract_features
@@ -83,10 +87,12 @@ class Answer:
 
 
 def open_models(study: Study) -> Models:
-    """Return the finetuned models of the seed that did best on validation products, or the starting weights where none are trained.
+    """Return the finetuned models of the seed that did best on validation products, or the starting weights
+    where none are trained.
 
     Raises:
-        ValueError: the trained models are of other settings, or there are none and the profile's start cannot search.
+        ValueError: the trained models are of other settings, or there are none and the profile's start cannot
+            search.
     """
     reranker = starting_weights.reranker(study.reranker)
     trained = (artifacts.data_folder(study) / "reranker" / "log.csv").exists()
@@ -133,8 +139,8 @@ def open_models(study: Study) -> Models:
 def study_gallery(study: Study, models: Models, split: str) -> Gallery:
     """Return the photos of one split as a gallery.
 
-    Trained models take the features that the notebooks left; those of the starting weights are computed once and kept
-    under `demo/`.
+    Trained models take the features that the notebooks left; those of the starting weights are computed once
+    and kept under `demo/`.
 
     Args:
         study: whose notebook 01 has run.
@@ -209,7 +215,8 @@ def clip_box(box: Box, size: tuple[int, int]) -> Box:
 
 
 def scale_box(box: Box, factor: float) -> Box:
-    """Return the box on a photo `factor` times as large; edges are rounded outwards, so that nothing is cut off."""
+    """Return the box on a photo `factor` times as large; edges are rounded outwards, so that nothing is cut
+    off."""
     left, top = np.floor(np.array(box[:2]) * factor + 1e-6).astype(int).tolist()
     right, bottom = np.ceil((np.array(box[:2]) + np.array(box[2:])) * factor - 1e-6).astype(int).tolist()
     return left, top, right - left, bottom - top
@@ -245,7 +252,8 @@ def features(models: Models, batch: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 @torch.inference_mode()
 def score(models: Models, query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    """Return the reranker's (K,) scores of a query's (D, h, w) local features against (K, D, h, w) of a gallery.
+    """Return the reranker's (K,) scores of a query's (D, h, w) local features against (K, D, h, w) of a
+    gallery.
 
     In float32: one search is fast enough so, and bfloat16 rounds close scores to ties.
 
@@ -309,7 +317,8 @@ def matches(answer: Answer, gallery: Gallery, top: int = 10) -> pd.DataFrame:
     """Tabulate the first matches after reranking.
 
     Returns:
-        One row per match: `rank`, `global rank`, `change` (places won by reranking), `score`, `similarity`, `name`,
+        One row per match: `rank`, `global rank`, `change` (places won by reranking), `score`, `similarity`,
+            `name`,
         `product`, `category`, `row` (of the gallery).
     """
     order = answer.reranked[:top]
@@ -374,7 +383,8 @@ def step_table(seconds: pd.DataFrame) -> pd.DataFrame:
 def benchmark_depths(
     models: Models, gallery: Gallery, photos: Sequence[Image.Image], depths: Sequence[int]
 ) -> pd.DataFrame:
-    """Return the tables of `benchmark` for several depths in one, with a first column `depth`; equal ones count once."""
+    """Return the tables of `benchmark` for several depths in one, with a first column `depth`; equal ones
+    count once."""
     tables = [
         benchmark(models, gallery, photos, depth).assign(depth=min(depth, len(gallery)))
         for depth in dict.fromkeys(depths)

@@ -1,4 +1,5 @@
-"""What a study reads that it did not write: a digest of the raw photos, so that a change of them is noticed."""
+"""What a study reads that it did not write: a digest of the raw photos, so that a change of them is
+noticed."""
 
 import hashlib
 import os
@@ -17,7 +18,8 @@ MARKS = {
 def digest(settings: DataStage, folder: Path) -> str:
     """Return a digest of the names, sizes and times of change of all raw files, without opening any of them.
 
-    The place does not count: the same files moved elsewhere are the same input. Nothing is downloaded or unpacked.
+    The place does not count: the same files moved elsewhere are the same input. Nothing is downloaded or
+    unpacked.
 
     Args:
         settings: the data stage.
@@ -31,7 +33,8 @@ def digest(settings: DataStage, folder: Path) -> str:
 
 
 def find(name: str) -> Path | None:
-    """Return the folder or the zip file that `manifests.find_data` would take, or None where there is none yet."""
+    """Return the folder or the zip file that `manifests.find_data` would take, or None where there is none
+    yet."""
     mark, below = MARKS[name]
     downloads = ROOT / "data" / "downloads" / name
     places = [(downloads, below), (ROOT.parent / "shared" / "grocery_store", below)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from waldo_utils.data import manifests
+from waldo_utils.data import checks, manifests, places
 from waldo_utils.study import DataStage, RenderedSet
 
 
@@ -23,8 +23,8 @@ def open_source(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
 
     Raises:
         FileNotFoundError: a data set that cannot be made here is absent; the message says how to get it.
-        ValueError: the source is unknown, the manifest breaks a rule of `manifests.check_manifest`, or "sop" has
-            other counts than the published ones.
+        ValueError: the source is unknown, the manifest breaks a rule of `manifests.check_manifest`, or "sop"
+            has other counts than the published ones.
     """
     if settings.source == "rendered":
         from waldo_utils.miniature.datasets import render_sop
@@ -40,21 +40,21 @@ def open_source(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
             drawn.difficulty,
             drawn.test_fraction,
         )
-        manifest = manifests.hold_out(manifests.sop_manifest(root), settings.hold_out, seed=0)
+        manifest = checks.hold_out(manifests.sop_manifest(root), settings.hold_out, seed=0)
     elif settings.source == "grocery":
-        root = manifests.find_data("grocery")
+        root = places.find_data("grocery")
         manifest = manifests.grocery_manifest(root)
     elif settings.source in ("sop", "sop_form"):
-        root = manifests.find_data("sop")
+        root = places.find_data("sop")
         manifest = manifests.sop_manifest(root)
         if settings.source == "sop":
-            manifests.check_sop_counts(manifest)
-        manifest = manifests.hold_out(manifest, settings.hold_out, seed=0)
+            checks.check_sop_counts(manifest)
+        manifest = checks.hold_out(manifest, settings.hold_out, seed=0)
     else:
         raise ValueError(
             f"unknown data source {settings.source!r}: choose rendered, grocery, sop or sop_form"
         )
-    return manifests.check_manifest(manifest, root, listing=folder / "unreadable.csv"), root
+    return checks.check_manifest(manifest, root, listing=folder / "unreadable.csv"), root
 
 
 def open_transfer(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
@@ -80,16 +80,17 @@ def open_transfer(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path
             drawn.difficulty,
         )
     elif settings.transfer == "products10k":
-        root = manifests.find_data("products10k")
+        root = places.find_data("products10k")
     else:
         raise ValueError(f"unknown transfer set {settings.transfer!r}: choose rendered or products10k")
     manifest = manifests.products10k_manifest(root)
     listing = folder / "transfer_unreadable.csv"
-    return manifests.check_manifest(manifest, root, disjoint=False, listing=listing), root
+    return checks.check_manifest(manifest, root, disjoint=False, listing=listing), root
 
 
 def _ours(root: Path, drawn: RenderedSet) -> Path:
-    """Return the study's own folder of a rendered set, removed first if it holds one of settings that have changed."""
+    """Return the study's own folder of a rendered set, removed first if it holds one of settings that have
+    changed."""
     try:
         written = json.loads((root / "settings.json").read_text())
     except (FileNotFoundError, ValueError):

@@ -1,8 +1,9 @@
 """What the notebooks hand to each other: arrays, weights and tables, each with a record of what made it.
 
-Every artifact has a sibling `.json` that holds what it depends on (settings, earlier artifacts, code) and the SHA-256
-of its bytes. Loading compares all of it with the present study and says which notebook to rerun when they differ.
-Files are written under a temporary name, flushed and renamed, so a half-written one is never taken for whole.
+Every artifact has a sibling `.json` that holds what it depends on (settings, earlier artifacts, code) and the
+SHA-256 of its bytes. Loading compares all of it with the present study and says which notebook to rerun when
+they differ. Files are written under a temporary name, flushed and renamed, so a half-written one is never
+taken for whole.
 """
 
 import hashlib
@@ -37,22 +38,31 @@ INPUTS = {
     ),
 }
 PACKAGE = Path(__file__).parents[1]
-FEATURE_CODE = ("models/devices.py", "retrieval/features.py", "data/images.py", "models/networks.py")
+FEATURE_CODE = (
+    "data/photo_cache.py",
+    "data/reading.py",
+    "data/transforms.py",
+    "models/devices.py",
+    "models/image_model.py",
+    "models/reranker.py",
+    "retrieval/features.py",
+)
 TRAINING_CODE = (
     *FEATURE_CODE,
-    "training/losses.py",
-    "training/samplers.py",
     "models/starting_weights.py",
     "training/loop.py",
+    "training/losses.py",
+    "training/samplers.py",
     "weights/image_model.safetensors",
     "weights/reranker.safetensors",
 )
 SEARCH_CODE = ("retrieval/reranking.py", "retrieval/exact.py", "models/scorer.py")
-# First part of an artifact's name -> the files of the package that decide what is in it; its notebook imports them.
+# First part of an artifact's name -> the files of the package that decide what is in it; its notebook imports
+# them.
 CODE = {
-    "data": ("data/manifests.py",),
-    "global": (*TRAINING_CODE, *SEARCH_CODE),
-    "reranker": (*TRAINING_CODE, *SEARCH_CODE),
+    "data": ("data/checks.py", "data/manifests.py"),
+    "global": (*TRAINING_CODE, "training/global_training.py", *SEARCH_CODE),
+    "reranker": (*TRAINING_CODE, "training/reranker_training.py", *SEARCH_CODE),
     "transfer": (*FEATURE_CODE, *SEARCH_CODE),
 }
 
@@ -97,8 +107,8 @@ def find(study: Study, name: str) -> Path:
 
     Raises:
         FileNotFoundError: there is no such artifact, or it has no record.
-        ValueError: it was made with other settings, by other code or from other photos or weights, or its bytes are
-            not those that were recorded.
+        ValueError: it was made with other settings, by other code or from other photos or weights, or its
+            bytes are not those that were recorded.
     """
     path = data_folder(study) / name
     notebook = WRITERS[name.split("/")[0]][0]
@@ -142,7 +152,8 @@ def read_array(path: Path) -> np.ndarray:
     """Return a `.npy` file as a read-only memory map.
 
     Raises:
-        ValueError: it is cut off, or holds anything but one array of plain numbers; nothing in it is executed.
+        ValueError: it is cut off, or holds anything but one array of plain numbers; nothing in it is
+            executed.
     """
     try:
         with np.errstate(all="ignore"):  # a header may claim any size
@@ -169,14 +180,15 @@ def save_weights(study: Study, name: str, weights: dict) -> dict:
 def checkpoint_path(study: Study, name: str) -> Path:
     """Return where a training keeps the state it resumes from.
 
-    The file's name holds a hash of the settings, the inputs, the code that trains and the starting weights, so that a
-    training with others starts anew.
+    The file's name holds a hash of the settings, the inputs, the code that trains and the starting weights,
+    so that a training with others starts anew.
     """
     return _unfinished(study, name, TRAINING_CODE).with_suffix(".pt")
 
 
 def partial_path(study: Study, name: str) -> Path:
-    """Return the folder of an extraction or scoring that is under way, named as `checkpoint_path` names its files."""
+    """Return the folder of an extraction or scoring that is under way, named as `checkpoint_path` names its
+    files."""
     return _unfinished(study, name, CODE[name.split("/")[0]]).with_suffix(".partial")
 
 

@@ -1,4 +1,5 @@
-"""Faults told in one message: of many files the first by name, the rest counted, all of them in a list on disk."""
+"""Faults told in one message: of many files the first by name, the rest counted, all of them in a list on
+disk."""
 
 import csv
 import errno
@@ -41,10 +42,12 @@ def refuse(faults: list[Fault], listing: Path | None = None) -> None:
 
     Args:
         faults: perhaps none; then a list of an earlier try is removed.
-        listing: a `.csv` that receives all of them, one a row: `path`, `fault`, `reason`; None: no list is written.
+        listing: a `.csv` that receives all of them, one a row: `path`, `fault`, `reason`; None: no list is
+            written.
 
     Raises:
-        ValueError: there are faults; names the first five of each kind, counts all, and says where the list is.
+        ValueError: there are faults; names the first five of each kind, counts all, and says where the list
+            is.
     """
     if not faults:
         if listing:

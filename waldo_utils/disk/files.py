@@ -65,7 +65,8 @@ def remove_partials(folder: Path) -> list[Path]:
 
 
 def is_alive(process: int) -> bool:
-    """Return whether a process of this number runs on this machine; one that only awaits its parent does not."""
+    """Return whether a process of this number runs on this machine; one that only awaits its parent does
+    not."""
     try:
         return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,4 +1,5 @@
-"""One run at a time per profile: a lock that the system gives back when its holder is gone, however it went."""
+"""One run at a time per profile: a lock that the system gives back when its holder is gone, however it
+went."""
 
 import json
 import os
@@ -26,7 +27,8 @@ class Held(RuntimeError):
 def hold(path: Path, patience: float = PATIENCE) -> Iterator[int]:
     """Hold the lock file `path`, in which this process writes its number, host and time.
 
-    The lock goes with the open file: a kernel that inherits it keeps it until it has ended too, so a new run never
+    The lock goes with the open file: a kernel that inherits it keeps it until it has ended too, so a new run
+    never
     meets the kernel of a killed one. `flock` of the system, not a library: those close the file to children.
 
     Args:

@@ -15,10 +15,12 @@ SAVE_EVERY = 60.0  # seconds between two records of what is done
 
 
 class ResumableArrays:
-    """Arrays of the same number of rows, filled from the first row to the last, in memory or kept in a folder.
+    """Arrays of the same number of rows, filled from the first row to the last, in memory or kept in a
+    folder.
 
-    In a folder each array is a memory-mapped .npy, and `progress.json` says how many rows are safely on the disk and
-    what they are. An instance for the same content goes on after these rows, one for another content starts anew.
+    In a folder each array is a memory-mapped .npy, and `progress.json` says how many rows are safely on the
+    disk and what they are. An instance for the same content goes on after these rows, one for another content
+    starts anew.
 
     Args:
         folder: None: in memory. It belongs to the arrays and is removed by `finish`.

@@ -19,7 +19,8 @@ def rank_changes(
         count: rows of each table at most; a photo that did not move is in neither.
 
     Returns:
-        Two tables, up and down, largest change first: `query` and `neighbor` (rows of `labels`), `rank before` and
+        Two tables, up and down, largest change first: `query` and `neighbor` (rows of `labels`), `rank
+            before` and
         `rank after` (from 1).
 
     Raises:
@@ -50,10 +51,11 @@ def rank_changes(
 
 
 def pairs_to_explain(before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> list[tuple[int, int, str]]:
-    """Return pairs (query, neighbor, what it is) that tell why reranking chose as it did, as far as there are.
+    """Return pairs (query, neighbor, what it is) that tell why reranking chose as it did, as far as there
+    are.
 
-    The right photo that reranking brought to rank 1 from furthest below; the wrong one that it put in the place of a
-    right one that it pushed down furthest; and, for the same query, that right one.
+    The right photo that reranking brought to rank 1 from furthest below; the wrong one that it put in the
+    place of a right one that it pushed down furthest; and, for the same query, that right one.
 
     Args:
         before, after: (N, K) neighbors of each photo in two orders, rows of `labels`.

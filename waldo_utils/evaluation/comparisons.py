@@ -54,7 +54,8 @@ def paired_differences(
         metric: what the values are.
 
     Returns:
-        One row per pair, as of `results.difference_table`: `metric`, `method`, `baseline`, `difference`, `low`, `high`
+        One row per pair, as of `results.difference_table`: `metric`, `method`, `baseline`, `difference`,
+            `low`, `high`
         (fractions), `queries`, `products`.
     """
     changes = np.stack(
@@ -68,7 +69,8 @@ def paired_differences(
 
 
 def sentences(differences: pd.DataFrame) -> str:
-    """Put each paired difference into a sentence that holds for any data: its verdict comes from its interval."""
+    """Put each paired difference into a sentence that holds for any data: its verdict comes from its
+    interval."""
     lines = []
     for row in differences.itertuples():
         bounds = f"{100 * row.difference:+.2f} points ({100 * row.low:+.2f} to {100 * row.high:+.2f})"

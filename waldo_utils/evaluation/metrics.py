@@ -1,8 +1,9 @@
 """Retrieval metrics and their intervals (numpy only). Metrics are fractions in [0, 1].
 
-Throughout, `neighbors` (Q, K) are rows of the gallery, nearest first, the query itself left out where it is in the gallery;
-`hits` (Q, K) says which of them show the query's product, and `relevant` (Q,) how many photos of it there are to find
-(R), the query itself not counted. Every metric is a mean over queries that have anything to find.
+Throughout, `neighbors` (Q, K) are rows of the gallery, nearest first, the query itself left out where it is
+in the gallery; `hits` (Q, K) says which of them show the query's product, and `relevant` (Q,) how many photos
+of it there are to find (R), the query itself not counted. Every metric is a mean over queries that have
+anything to find.
 """
 
 from collections.abc import Iterator
@@ -50,7 +51,8 @@ def relevant_without_copies(labels: np.ndarray, copies: np.ndarray) -> np.ndarra
 def self_by_row(neighbors: np.ndarray) -> np.ndarray:
     """Return (Q, K) neighbors of a search (Q, K + 1) that finds the query itself, left out by its row number.
 
-    Query q is row q of the gallery. Where it is not in its list, because duplicates of it fill the list, the last goes.
+    Query q is row q of the gallery. Where it is not in its list, because duplicates of it fill the list, the
+    last goes.
     """
     neighbors = np.asarray(neighbors)
     itself = neighbors == np.arange(len(neighbors))[:, None]
@@ -59,15 +61,18 @@ def self_by_row(neighbors: np.ndarray) -> np.ndarray:
 
 
 def self_by_position(neighbors: np.ndarray) -> np.ndarray:
-    """Return (Q, K) neighbors of a search (Q, K + 1) that finds the query itself, left out by position, as published.
+    """Return (Q, K) neighbors of a search (Q, K + 1) that finds the query itself, left out by position, as
+    published.
 
-    The first column goes, whatever it holds. Where it holds a duplicate of the query, the query stays in its own list.
+    The first column goes, whatever it holds. Where it holds a duplicate of the query, the query stays in its
+    own list.
     """
     return np.asarray(neighbors)[:, 1:]
 
 
 def recall_at_k(neighbors: np.ndarray, query_labels: np.ndarray, gallery_labels: np.ndarray, k: int) -> float:
-    """Return the share of queries with a photo of their product among the first k neighbors (Oh Song et al., 2016).
+    """Return the share of queries with a photo of their product among the first k neighbors (Oh Song et al.,
+    2016).
 
     Raises:
         ValueError: there are fewer than k neighbors per query.
@@ -82,8 +87,8 @@ def recall_at_k(neighbors: np.ndarray, query_labels: np.ndarray, gallery_labels:
 def average_precision_at_r(hits: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     """Return (Q,) average precision at R, whose mean is MAP@R (Musgrave et al., ECCV 2020).
 
-    For a query with R photos to find: 1/R times the sum over ranks i to R of precision@i where rank i is a hit, else 0.
-    Hits beyond rank R do not count. A query without anything to find has none (NaN).
+    For a query with R photos to find: 1/R times the sum over ranks i to R of precision@i where rank i is a
+    hit, else 0. Hits beyond rank R do not count. A query without anything to find has none (NaN).
 
     Args:
         hits: (Q, K) bool.
@@ -103,8 +108,8 @@ def average_precision_at_r(hits: np.ndarray, relevant: np.ndarray) -> np.ndarray
 def average_precision_at_k(hits: np.ndarray, relevant: np.ndarray, k: int = 100) -> np.ndarray:
     """Return (Q,) average precision of the first k neighbors, whose mean is mAP@k (Weyand et al., CVPR 2020).
 
-    1 / min(R, k) times the sum over ranks i to k of precision@i where rank i is a hit, else 0: dividing by the most
-    that can be found, a perfect order has 1. A query without anything to find has none (NaN).
+    1 / min(R, k) times the sum over ranks i to k of precision@i where rank i is a hit, else 0: dividing by
+    the most that can be found, a perfect order has 1. A query without anything to find has none (NaN).
 
     Args:
         hits: (Q, K) bool.
@@ -129,7 +134,8 @@ def _summed_precision(counted: np.ndarray) -> np.ndarray:
 def per_query(
     hits: np.ndarray, relevant: np.ndarray, ks: tuple[int, ...] = (1, 10, 100)
 ) -> dict[str, np.ndarray]:
-    """Return the metrics of each query, by name: `R@k`, `MAP@R` and `mAP@100`, those that K neighbors suffice for.
+    """Return the metrics of each query, by name: `R@k`, `MAP@R` and `mAP@100`, those that K neighbors suffice
+    for.
 
     Args:
         hits: (Q, K) bool.
@@ -212,8 +218,8 @@ def bootstrap_interval(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the percentile bootstrap intervals of means over queries: lower and upper bounds (M,).
 
-    A paired difference is a column like any other: pass `after - before` of the same queries. The arguments are
-    those of `bootstrap_means` and `percentile_interval`.
+    A paired difference is a column like any other: pass `after - before` of the same queries. The arguments
+    are those of `bootstrap_means` and `percentile_interval`.
     """
     return percentile_interval(bootstrap_means(values, products, resamples, seed), level)
 
@@ -224,7 +230,8 @@ def bootstrap_interval(
 def first_misses(
     neighbors: np.ndarray, query_labels: np.ndarray, gallery_labels: np.ndarray, count: int
 ) -> list[int]:
-    """Return rows of up to `count` queries whose first neighbor is wrong, of different products, spread over the list."""
+    """Return rows of up to `count` queries whose first neighbor is wrong, of different products, spread over
+    the list."""
     wrong = np.flatnonzero(~hits(neighbors[:, :1], query_labels, gallery_labels)[:, 0])
     _, first = np.unique(query_labels[wrong], return_index=True)
     rows = wrong[np.sort(first)]
@@ -234,7 +241,8 @@ def first_misses(
 
 
 def gains(before: np.ndarray, after: np.ndarray, labels: np.ndarray, count: int) -> list[int]:
-    """Return rows of queries that an order changed: half of them won (wrong to right), half lost, as far as there are."""
+    """Return rows of queries that an order changed: half of them won (wrong to right), half lost, as far as
+    there are."""
     was, now = (hits(order[:, :1], labels, labels)[:, 0] for order in (before, after))
     won, lost = np.flatnonzero(~was & now), np.flatnonzero(was & ~now)
     half = min(count // 2, len(lost))

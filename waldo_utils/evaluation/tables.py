@@ -5,70 +5,15 @@ import pandas as pd
 
 from waldo_utils.evaluation import metrics
 
-# Stanford Online Products, 60,502 queries (Tan et al., ICCV 2021, and the report that this study rebuilds).
-REPORTED = pd.DataFrame(
-    [
-        ("CO", 0.807, 0.919, 0.969),
-        ("CO + RRT (frozen)", 0.818, 0.924, 0.969),
-        ("CO + RRT (finetuned)", 0.845, 0.932, 0.966),
-    ],
-    columns=["method", "R@1", "R@10", "R@100"],
-)
-
-# The report's rows of CO + RRT (finetuned) under one changed transform.
-REPORTED_TRANSFORMS = pd.DataFrame(
-    [
-        ("perspective", 0.693, 0.878, 0.966),
-        ("grayscale", 0.672, 0.877, 0.966),
-        ("contrast", 0.710, 0.882, 0.966),
-        ("no crop", 0.863, 0.942, 0.971),
-        ("no flip", 0.8444, 0.9325, 0.967),
-        ("blur", 0.844, 0.9321, 0.967),
-        ("normalization", 0.1283, 0.3233, 0.6597),
-    ],
-    columns=["transform", "R@1", "R@10", "R@100"],
-)
-
-# Products-10k, nothing trained on it.
-REPORTED_TRANSFER = pd.DataFrame(
-    [("CO + RRT (finetuned)", 0.3473, 0.5407, 0.7342)], columns=["method", "R@1", "R@10", "R@100"]
-)
-
-# Category of the nearest neighbor, called accuracy in the report.
-REPORTED_CATEGORIES = {
-    "bicycle": 0.982,
-    "cabinet": 0.944,
-    "chair": 0.920,
-    "coffee maker": 0.925,
-    "fan": 0.914,
-    "kettle": 0.942,
-    "lamp": 0.925,
-    "mug": 0.968,
-    "sofa": 0.937,
-    "stapler": 0.954,
-    "table": 0.910,
-    "toaster": 0.920,
-}
-
-
-PUBLISHED_COUNTS = pd.DataFrame(
-    [("train", 59_551, 11_318), ("validation", 0, 0), ("test", 60_502, 11_316)],
-    columns=["split", "photos", "products"],
-)
-
 
 def count_table(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Count photos, products and categories of each split: columns `split`, `photos`, `products`, `categories`."""
+    """Count photos, products and categories of each split: columns `split`, `photos`, `products`,
+    `categories`."""
     counted = manifest.groupby("split", sort=False).agg(
         photos=("path", "size"), products=("label", "nunique"), categories=("category", "nunique")
     )
     order = [split for split in ("train", "validation", "test") if split in counted.index]
     return counted.loc[order].reset_index()
-
-
-def beside_published_counts(counts: pd.DataFrame) -> pd.DataFrame:
-    """Join the counts of Stanford Online Products to ours."""
-    return counts.merge(PUBLISHED_COUNTS, on="split", suffixes=("", " (SOP, published)"))
 
 
 def photos_of_products(manifest: pd.DataFrame, products: int, photos: int) -> list[int]:
@@ -85,8 +30,8 @@ def photos_of_products(manifest: pd.DataFrame, products: int, photos: int) -> li
 
 
 def look_alikes(manifest: pd.DataFrame, products: int, photos: int) -> list[int]:
-    """Pick rows for a sheet of products that are easily confused: of one family where families are known, then
-    of its category."""
+    """Pick rows for a sheet of products that are easily confused: of one family where families are known,
+    then of its category."""
     photos = min(photos, int(manifest.groupby("label").size().max()))
     enough = manifest[manifest.groupby("label").path.transform("size") >= photos]
     category = enough.category.value_counts().index[0]
@@ -119,10 +64,11 @@ def hit_table(
         resamples: of the bootstrap.
 
     Returns:
-        One row per method: `method`; `R@1`, `R@10`, `R@100`, `MAP@R` and `mAP@100` (means over seeds; those that need
+        One row per method: `method`; `R@1`, `R@10`, `R@100`, `MAP@R` and `mAP@100` (means over seeds; those
+            that need
         more than K neighbors are left out); of each `... low` and `... high` (95 % interval of that mean over
-        products); `R@1 seed spread` (standard deviation over seeds), `queries`, `left out`, `products`, `seeds`,
-        `protocol`.
+        products); `R@1 seed spread` (standard deviation over seeds), `queries`, `left out`, `products`,
+        `seeds`, `protocol`.
     """
     found = relevant > 0
     means = {method: _seed_means(runs, relevant, found) for method, runs in hits.items()}
@@ -189,7 +135,8 @@ def _counts(products: np.ndarray, found: np.ndarray) -> dict[str, int]:
 
 
 def best_epoch(recall: pd.Series) -> int:
-    """Return the epoch of the highest value, the later one at a tie, as the training keeps it; epochs count from 0."""
+    """Return the epoch of the highest value, the later one at a tie, as the training keeps it; epochs count
+    from 0."""
     return int(np.flatnonzero(recall.to_numpy() == recall.max())[-1])
 
 
@@ -198,20 +145,23 @@ def selection_table(
 ) -> pd.DataFrame:
     """Tabulate what the choice of the epoch and the way to leave out the query do to recall@1 of CO.
 
-    The protocol "clean" takes the epoch that validation products choose and leaves out the query by its row number;
-    "as published" takes the epoch that is best on the test photos themselves, and drops the first neighbor whatever
-    it is. The rows between change one thing at a time.
+    The protocol "clean" takes the epoch that validation products choose and leaves out the query by its row
+    number; "as published" takes the epoch that is best on the test photos themselves, and drops the first
+    neighbor whatever it is. The rows between change one thing at a time.
 
     Args:
         log: of all seeds: columns `seed`, `epoch`, `validation R@1`.
-        watched: for each seed, epoch -> (2, Q) bool: whether the first neighbor of each test query is right, the query
-            left out by row number, and by position. Where it lacks epochs, the rows that need them are left out.
+        watched: for each seed, epoch -> (2, Q) bool: whether the first neighbor of each test query is right,
+            the query left out by row number, and by position. Where it lacks epochs, the rows that need them
+            are left out.
         products: (Q,) product of each test query.
         resamples: of the bootstrap.
 
     Returns:
-        One row each: `protocol`, `method`, `epoch chosen on`, `query left out by`, `epochs` (one per seed), `R@1`,
-        `R@1 low`, `R@1 high`, the paired `difference` to the first row with `low` and `high`, `queries`, `seeds`.
+        One row each: `protocol`, `method`, `epoch chosen on`, `query left out by`, `epochs` (one per seed),
+            `R@1`,
+        `R@1 low`, `R@1 high`, the paired `difference` to the first row with `low` and `high`, `queries`,
+        `seeds`.
     """
     runs = [run.set_index("epoch") for _, run in log.groupby("seed")]
     complete = all(set(run.index) == set(hits) for run, hits in zip(runs, watched, strict=True))
@@ -255,20 +205,22 @@ def duplicate_table(
     copies: np.ndarray,
     resamples: int,
 ) -> pd.DataFrame:
-    """Tabulate recall@1 with exact duplicates in the gallery and without: a query finds its own copy too easily.
+    """Tabulate recall@1 with exact duplicates in the gallery and without: a query finds its own copy too
+    easily.
 
     Args:
         hits: method -> one (Q, K) bool array per seed, leave-one-out, as for `hit_table`.
-        without: the same with each query's exact duplicates taken out (`metrics.hits_without_copies`); queries that
-            then have nothing to find are left out.
+        without: the same with each query's exact duplicates taken out (`metrics.hits_without_copies`);
+            queries that then have nothing to find are left out.
         products: (Q,) product of each query.
         copies: (Q,) equal numbers for photos of equal bytes.
         resamples: of the bootstrap.
 
     Returns:
-        One row per method: `method`, `copies` (queries that have an exact duplicate), `R@1`, `R@1 without copies`, each
-        with its 95 % interval over products (`... low`, `... high`); `queries`, `queries without copies`, `seeds`,
-        `protocol`.
+        One row per method: `method`, `copies` (queries that have an exact duplicate), `R@1`, `R@1 without
+            copies`, each
+        with its 95 % interval over products (`... low`, `... high`); `queries`, `queries without copies`,
+        `seeds`, `protocol`.
     """
     first, second = (
         hit_table(
@@ -288,14 +240,6 @@ def duplicate_table(
             table[name.replace("R@1", f"R@1{suffix}")] = part[name]
     table["queries"], table["queries without copies"] = first.queries, second.queries
     return table.assign(seeds=first.seeds, protocol="clean")
-
-
-def beside_reported(table: pd.DataFrame, reported: pd.DataFrame, key: str = "method") -> pd.DataFrame:
-    """Join the reported figures to ours, in their order: columns `R@k reported` beside `R@k`; ours missing = not run."""
-    named = reported.rename(columns={column: f"{column} reported" for column in reported.columns.drop(key)})
-    order = {name: place for place, name in enumerate(pd.concat([reported[key], table[key]]).unique())}
-    joined = named.merge(table, on=key, how="outer")
-    return joined.sort_values(key, key=lambda names: names.map(order), kind="stable", ignore_index=True)
 
 
 def percent(table: pd.DataFrame):
@@ -333,8 +277,8 @@ def category_table(
 ) -> pd.DataFrame:
     """Tabulate the metrics and the category accuracy of the nearest neighbor, by category, leave-one-out.
 
-    Products are resampled within their category. The macro mean counts every category alike; its interval comes from
-    the same resamples.
+    Products are resampled within their category. The macro mean counts every category alike; its interval
+    comes from the same resamples.
 
     Args:
         orders: method -> (Q, K) neighbors, rows of `labels`.
@@ -343,9 +287,9 @@ def category_table(
         resamples: of the bootstrap.
 
     Returns:
-        One row per method and category, and a row "macro mean" per method: `method`, `category`; `R@1`, `R@10`,
-        `MAP@R`, `mAP@100` (those that K neighbors suffice for) and `category accuracy`, each with its 95 % interval
-        over products (`... low`, `... high`); `queries`, `products`, `protocol`.
+        One row per method and category, and a row "macro mean" per method: `method`, `category`; `R@1`,
+        `R@10`, `MAP@R`, `mAP@100` (those that K neighbors suffice for) and `category accuracy`, each with its
+        95 % interval over products (`... low`, `... high`); `queries`, `products`, `protocol`.
     """
     relevant = metrics.relevant_counts(labels)
     found = relevant > 0

@@ -9,18 +9,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from waldo_utils.evaluation import metrics
-from waldo_utils.evaluation.tables import REPORTED, REPORTED_TRANSFORMS
+from waldo_utils.evaluation.reported import REPORTED, REPORTED_TRANSFORMS
 from waldo_utils.experiments.severities import ONE_LEVEL, SEVERITIES, Variant
 from waldo_utils.models.devices import autocast, device
-from waldo_utils.models.networks import ImageModel, RerankingTransformer
+from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact
 from waldo_utils.retrieval.features import PhotoBatches
 from waldo_utils.retrieval.reranking import rerank_scores
 
 STAGES = ("shortlist", "reranker", "both")
 QUERIES = 100  # about so many, at least one of each product
-# The report's rows in our words ("no flip" is of training: it stands beside our flip at test), at the severity nearest to
-# the report's, which does not give its own: torchvision's defaults, and no color left for grayscale.
+# The report's rows in our words ("no flip" is of training: it stands beside our flip at test), at the
+# severity nearest to the report's, which does not give its own: torchvision's defaults, and no color left for
+# grayscale.
 REPORTED_AS = {"no flip": "flip"}
 NEAREST_SEVERITY = {
     "perspective": "medium", "grayscale": "strong", "contrast": "medium", "blur": "medium",
@@ -141,8 +143,8 @@ def transform_grid(
     """Evaluate CO and CO + RRT on transformed test photos, for each stage that may see the transform.
 
     "shortlist": the global features are those of transformed photos, the reranker reads untransformed ones;
-    "reranker": the other way round; "both": both. Queries and gallery are transformed alike. CO has no reranker: its
-    stage is the shortlist.
+    "reranker": the other way round; "both": both. Queries and gallery are transformed alike. CO has no
+    reranker: its stage is the shortlist.
 
     Args:
         global_model: gives the global features.
@@ -156,9 +158,9 @@ def transform_grid(
         resamples: of the bootstrap over products.
 
     Returns:
-        One row per variant, stage and method, as `recall_table` gives them; `transform`, `severity`, `parameter`,
-        `stage`, `method` first, and `reported` (whether the report has the row) last. The untransformed rows have stage
-        "none".
+        One row per variant, stage and method, as `recall_table` gives them; `transform`, `severity`,
+        `parameter`, `stage`, `method` first, and `reported` (whether the report has the row) last. The
+        untransformed rows have stage "none".
     """
     image_models = {method: model for method, (model, _) in rerankers.items()}
     matchers = {method: reranker for method, (_, reranker) in rerankers.items()}
@@ -208,7 +210,8 @@ def recall_table(
     products: np.ndarray,
     resamples: int,
 ) -> pd.DataFrame:
-    """Tabulate recall of several runs with the same queries, and the paired difference of each to its baseline.
+    """Tabulate recall of several runs with the same queries, and the paired difference of each to its
+    baseline.
 
     Args:
         names: the first columns, one row per run.
@@ -218,8 +221,9 @@ def recall_table(
         resamples: of the bootstrap.
 
     Returns:
-        `names` with `R@1`, `R@1 low`, `R@1 high` (95 % interval), `R@10`, `R@100` (missing where K is smaller), the
-        paired `difference` of R@1 to the baseline with `low` and `high`, `queries` and `products`.
+        `names` with `R@1`, `R@1 low`, `R@1 high` (95 % interval), `R@10`, `R@100` (missing where K is
+        smaller), the paired `difference` of R@1 to the baseline with `low` and `high`, `queries` and
+        `products`.
     """
     right = np.stack([run[:, 0] for run in hits], axis=1).astype(float)  # (Q, runs)
     change = right - right[:, list(baselines)]
@@ -252,8 +256,9 @@ def beside_report(grid: pd.DataFrame) -> pd.DataFrame:
     """Put each reported test-time row beside ours of the same method.
 
     Returns:
-        One row per reported transform, in the report's order: `transform` with its severity, `R@1 reported` and
-        `R@100 reported`; and ours by stage: `R@1 untransformed`, `R@1 shortlist`, `R@1 reranker`, `R@1 both`.
+        One row per reported transform, in the report's order: `transform` with its severity, `R@1 reported`
+        and `R@100 reported`; and ours by stage: `R@1 untransformed`, `R@1 shortlist`, `R@1 reranker`, `R@1
+        both`.
     """
     rows, reported = reported_rows(grid), REPORTED_TRANSFORMS.set_index("transform")
     plain = grid[(grid.stage == "none") & (grid.method == rows.method.iloc[0])].iloc[0]
@@ -270,13 +275,14 @@ def beside_report(grid: pd.DataFrame) -> pd.DataFrame:
 def stage_patterns(grid: pd.DataFrame) -> pd.DataFrame:
     """Say which stages can have seen the transform in each reported row, and what ours did there.
 
-    A transform that only the reranker sees cannot change the shortlist, so R@100 stays to the digit; where the reported
-    R@100 moved, the shortlist was made anew.
+    A transform that only the reranker sees cannot change the shortlist, so R@100 stays to the digit; where
+    the reported R@100 moved, the shortlist was made anew.
 
     Returns:
-        One row per reported test-time transform: `transform`; `reported R@1 change` and `reported R@100 change`;
-        `explained by` ("reranker only" or "shortlist redone"); for each stage our change of R@1 with its interval and
-        of R@100, as text, in points; `ours` (whether the stage that explains the row moved R@1 the reported way).
+        One row per reported test-time transform: `transform`; `reported R@1 change` and `reported R@100
+        change`; `explained by` ("reranker only" or "shortlist redone"); for each stage our change of R@1 with
+        its interval and of R@100, as text, in points; `ours` (whether the stage that explains the row moved
+        R@1 the reported way).
     """
     rows, reported = reported_rows(grid), REPORTED_TRANSFORMS.set_index("transform")
     method = rows.method.iloc[0]
@@ -313,7 +319,8 @@ def clear_changes(grid: pd.DataFrame) -> pd.DataFrame:
     """List the rows whose paired interval leaves out zero, by method and stage.
 
     Returns:
-        One row per method and stage: `method`, `stage`, `R@1 fell` and `R@1 rose` (transforms with their severities), and
+        One row per method and stage: `method`, `stage`, `R@1 fell` and `R@1 rose` (transforms with their
+            severities), and
         `intervals` (how many there are; about one in twenty leaves out zero by chance).
     """
     table = []

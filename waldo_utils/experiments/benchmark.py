@@ -1,15 +1,15 @@
-"""Speed of search and reranking on this machine: ratios measured in turns, theory beside measurement, and what follows.
+"""Speed of search and reranking on this machine: ratios measured in turns, theory beside measurement, and
+what follows.
 
-Clock times hang on the machine and on what else it does. So the methods that are compared take turns within one run, after
-a warm-up, and tables give medians, ratios and the share of the matrix rate that was measured in the same run.
+Clock times hang on the machine and on what else it does. So the methods that are compared take turns within
+one run, after a warm-up, and tables give medians, ratios and the share of the matrix rate that was measured
+in the same run.
 """
 
-import ctypes
 import datetime
 import json
 import os
 import platform
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,8 +22,10 @@ from torch import Tensor, nn
 
 from waldo_utils.disk.artifacts import write_atomically
 from waldo_utils.experiments import storage
-from waldo_utils.models.devices import device, linear
-from waldo_utils.models.networks import ImageModel, RerankingTransformer
+from waldo_utils.experiments.timing import in_turns, matrix_rate, peak_memory, tf32
+from waldo_utils.models.devices import device
+from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import approximate
 from waldo_utils.retrieval.exact import nearest_neighbors, reorder
 from waldo_utils.retrieval.reranking import PAIRS, rerank_scores
@@ -76,8 +78,8 @@ PLANS = {
 
 
 class Textbook(nn.Module):
-    """The reranking transformer as the published code runs it: sequence first, `nn.MultiheadAttention` with its defaults,
-    every token of every layer; for comparison only.
+    """The reranking transformer as the published code runs it: sequence first, `nn.MultiheadAttention` with
+    its defaults, every token of every layer; for comparison only.
 
     Args:
         reranker: whose weights it takes.
@@ -102,10 +104,12 @@ class Textbook(nn.Module):
 
 
 def pair_products(layers: int, feedforward: int, dim: int = DIM, places: int = PLACES) -> tuple[float, float]:
-    """Count the multiply-adds of one pair: of the textbook module, and of the `Scorer`, which leaves out what nobody reads.
+    """Count the multiply-adds of one pair: of the textbook module, and of the `Scorer`, which leaves out what
+    nobody reads.
 
-    Per layer and token: 4 D^2 for the projections, 2 D F for the feed-forward, 2 T D for the attention. The scorer has the
-    first layer's 3 D^2 already, and computes `[CLS]` alone in the last: one row, but keys and values of all.
+    Per layer and token: 4 D^2 for the projections, 2 D F for the feed-forward, 2 T D for the attention. The
+    scorer has the first layer's 3 D^2 already, and computes `[CLS]` alone in the last: one row, but keys and
+    values of all.
     """
     tokens = 2 * places + 2
     row = dim**2 + 2 * dim * feedforward + 2 * tokens * dim + dim**2  # q, attention, output, feed-forward
@@ -115,82 +119,22 @@ def pair_products(layers: int, feedforward: int, dim: int = DIM, places: int = P
     return float(textbook), float(scorer - first)
 
 
-def synchronize() -> None:
-    """Wait for the GPU, where there is one."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-def in_turns(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Time calls in turns, after one warm-up of each: name -> seconds of each repeat."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for repeat in range(repeats + 1):
-        for name, call in calls.items():
-            synchronize()
-            begin = time.perf_counter()
-            call()
-            synchronize()
-            if repeat:
-                seconds[name].append(time.perf_counter() - begin)
-    return seconds
-
-
-def peak_memory(call: Callable[[], object]) -> float:
-    """Return the bytes that a call needs at most beyond what is held before it; NaN where the system does not tell."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        call()
-        return float(torch.cuda.max_memory_allocated() - before)
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # glibc: give back what earlier calls left free
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak
-        before = _resident("VmRSS")
-        call()
-        return max(0.0, _resident("VmHWM") - before)
-    except (OSError, AttributeError):
-        call()
-        return float("nan")
-
-
-def _resident(name: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
-
-
-def matrix_rate(precision: torch.dtype, size: int = 1024, repeats: int = 30) -> float:
-    """Return the multiply-adds a second of a big matrix product in a precision, the best of some repeats."""
-    a = torch.randn(size, size, device=device()).to(precision)
-    seconds = in_turns({"product": lambda: linear(a, a)}, repeats)["product"]
-    return size**3 / min(seconds)
-
-
-def tf32(call: Callable[[], object]) -> Callable[[], object]:
-    """Return a call that lets GPUs round the factors of float32 products to TF32; processors take no notice."""
-
-    def run() -> object:
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("high")
-        try:
-            return call()
-        finally:
-            torch.set_float32_matmul_precision(before)
-
-    return run
-
-
 @torch.inference_mode()
 def reranking_speed(plan: Plan) -> pd.DataFrame:
-    """Measure the textbook module, one rank of the shortlists at a time, against `rerank_scores` in its precisions.
+    """Measure the textbook module, one rank of the shortlists at a time, against `rerank_scores` in its
+    precisions.
 
-    The published loop scores `PUBLISHED_PASS` pairs at once. On a processor that alone may take twice the time: glibc
-    asks the system anew for the memory of each large tensor (the study's kernels tell it to keep that memory, see
-    `kernels.KEEP_MEMORY`). So the textbook module is also run on as few pairs at once as the scorer.
+    The published loop scores `PUBLISHED_PASS` pairs at once. On a processor that alone may take twice the
+    time: glibc asks the system anew for the memory of each large tensor (the study's kernels tell it to keep
+    that memory, see `kernels.KEEP_MEMORY`). So the textbook module is also run on as few pairs at once as the
+    scorer.
 
     Returns:
-        One row per size and method: `size`, `method`, `pairs at once`, `ms per pair` (median), `ratio` (median over
-        turns of the first method's time by the method's), `share of matrix rate` (of its own precision, counting what
-        the method computes), `peak MB`, `device`. Where there is no GPU, its rows are missing figures: not run.
+        One row per size and method: `size`, `method`, `pairs at once`, `ms per pair` (median), `ratio`
+            (median over
+        turns of the first method's time by the method's), `share of matrix rate` (of its own precision,
+        counting what the method computes), `peak MB`, `device`. Where there is no GPU, its rows are missing
+        figures: not run.
     """
     rng = np.random.default_rng(0)
     local = rng.standard_normal((4 * SOP_DEPTH, DIM, 7, 7)).astype(np.float16)
@@ -265,7 +209,8 @@ def precision_tables(
     """Rerank in each of `PRECISIONS`; the arguments are those of `storage.storage_table`.
 
     Returns:
-        One row per precision: `method`, `changed@1` (the share of queries with another first neighbor than in float32)
+        One row per precision: `method`, `changed@1` (the share of queries with another first neighbor than in
+            float32)
         and the metrics of `results.hit_table`; and the paired differences of `results.difference_table`.
     """
     reranked = {
@@ -281,7 +226,8 @@ def precision_tables(
 
 
 def search_growth(plan: Plan, dim: int = DIM) -> pd.DataFrame:
-    """Time exact search of photos among themselves, beside the theory: N^2 * D multiply-adds at the matrix rate.
+    """Time exact search of photos among themselves, beside the theory: N^2 * D multiply-adds at the matrix
+    rate.
 
     Returns:
         One row per number of photos: `photos`, `seconds`, `theory seconds`, `peak MB`.
@@ -337,8 +283,10 @@ def evaluation_cost(reranking: pd.DataFrame, search: pd.DataFrame, photo_seconds
         photo_seconds: of `extraction_speed`.
 
     Returns:
-        One row per part: `part`, `count`, `Pflop` (a multiply-add counts two), `hours here` (predicted from measured
-        constants), `GPU minutes` (arithmetic: the operations at `GPU_RATE`, which no real program reaches; not measured).
+        One row per part: `part`, `count`, `Pflop` (a multiply-add counts two), `hours here` (predicted from
+            measured
+        constants), `GPU minutes` (arithmetic: the operations at `GPU_RATE`, which no real program reaches;
+        not measured).
     """
     published = next(iter(SIZES))
     here = reranking[(reranking["size"] == published) & (reranking.device == device().type)]
@@ -366,7 +314,8 @@ def evaluation_cost(reranking: pd.DataFrame, search: pd.DataFrame, photo_seconds
 
 
 def gallery_needs(indexes: pd.DataFrame, reranking: pd.DataFrame, photo_bytes: int) -> pd.DataFrame:
-    """Work out what large galleries would need, on paper, from the constants measured on the largest drawn gallery.
+    """Work out what large galleries would need, on paper, from the constants measured on the largest drawn
+    gallery.
 
     Flat and IVF-PQ searches visit a fixed share of the gallery, so their time and memory grow with it.
 
@@ -377,8 +326,8 @@ def gallery_needs(indexes: pd.DataFrame, reranking: pd.DataFrame, photo_bytes: i
 
     Returns:
         One row per gallery: `photos`, `local TB` on disk, `flat GB`, `flat s per query`, `IVF-PQ GB`,
-        `IVF-PQ s per query` (the least effort, searched alone, lists' share kept), `machines` of 256 GB that hold the
-        flat index, `rerank 100 s` (published size, float32; the same for every gallery).
+        `IVF-PQ s per query` (the least effort, searched alone, lists' share kept), `machines` of 256 GB that
+        hold the flat index, `rerank 100 s` (published size, float32; the same for every gallery).
     """
     largest = indexes[indexes.gallery == indexes.gallery.max()]
     flat = largest[largest["index"] == "Flat"].iloc[0]
@@ -398,7 +347,8 @@ def gallery_needs(indexes: pd.DataFrame, reranking: pd.DataFrame, photo_bytes: i
 
 
 def galleries(embedding: np.ndarray, labels: np.ndarray, sizes: tuple[int, ...]) -> dict[int, np.ndarray]:
-    """Draw galleries of several sizes, each the first part of the largest; arguments as for `approximate.drawn_gallery`."""
+    """Draw galleries of several sizes, each the first part of the largest; arguments as for
+    `approximate.drawn_gallery`."""
     largest = approximate.drawn_gallery(embedding, labels, max(sizes))
     return {size: largest[:size] for size in sizes}
 

@@ -1,4 +1,5 @@
-"""How deep to rerank, and what the models see at test time: a grid of depths, ways to fit a photo, and mirror images."""
+"""How deep to rerank, and what the models see at test time: a grid of depths, ways to fit a photo, and mirror
+images."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset
 
-from waldo_utils.data.images import TestTransform
+from waldo_utils.data.transforms import TestTransform
 from waldo_utils.evaluation import metrics
 from waldo_utils.evaluation.comparisons import metric_values
-from waldo_utils.models.networks import IMAGENET_MEAN, ImageModel, RerankingTransformer
+from waldo_utils.models.image_model import IMAGENET_MEAN, ImageModel
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact
 from waldo_utils.retrieval.features import extract_features
 from waldo_utils.retrieval.reranking import rerank_scores
@@ -21,7 +23,8 @@ QUERIES = 250  # of the grid in small profiles: some 200,000 pairs, half a minut
 
 
 class PadTransform:
-    """Scaled until the longer side fits, the aspect ratio kept; the rest of the square is of ImageNet's mean color.
+    """Scaled until the longer side fits, the aspect ratio kept; the rest of the square is of ImageNet's mean
+    color.
 
     The models subtract that color, so the padding is zero to them.
 
@@ -58,8 +61,8 @@ class MirrorTransform:
 def test_inputs(resize: int, size: int) -> dict[str, Callable[..., Tensor]]:
     """Return the three ways to make a square of `size` pixels of a photo, by name.
 
-    "center crop" is the published one; "direct resize" squeezes the whole photo into the square; "padded" keeps its
-    aspect ratio.
+    "center crop" is the published one; "direct resize" squeezes the whole photo into the square; "padded"
+    keeps its aspect ratio.
     """
     return {
         "center crop": TestTransform(resize, size),
@@ -96,11 +99,13 @@ def score_inputs(
     inputs: dict[str, Callable[..., Tensor]],
     shortlist: int,
 ) -> dict[tuple[str, bool], tuple[np.ndarray, np.ndarray]]:
-    """Search and rerank the whole shortlist of some queries, for each test input, without and with a test-time flip.
+    """Search and rerank the whole shortlist of some queries, for each test input, without and with a
+    test-time flip.
 
-    Queries and gallery, shortlist and reranker see the same input. With the flip, a global feature is the mean of those
-    of a photo and of its mirror image, scaled to length 1, for queries and gallery alike; the reranker's score is the
-    mean of those of the query and of the mirrored query against the gallery photo as it is.
+    Queries and gallery, shortlist and reranker see the same input. With the flip, a global feature is the
+    mean of those of a photo and of its mirror image, scaled to length 1, for queries and gallery alike; the
+    reranker's score is the mean of those of the query and of the mirrored query against the gallery photo as
+    it is.
 
     Args:
         global_model: gives the global features.
@@ -200,7 +205,8 @@ def grid_table(
         resamples: of the bootstrap; all cells share its draws.
 
     Returns:
-        One row per cell: `input`, `flip`, `depth`, `R@1`, `R@10` (where the shortlist has ten), each with `... low` and
+        One row per cell: `input`, `flip`, `depth`, `R@1`, `R@10` (where the shortlist has ten), each with
+            `... low` and
         `... high`; `queries`, `products`.
     """
     names = [name for name in ("R@1", "R@10") if int(name[2:]) <= next(iter(hits.values())).shape[1]]
@@ -217,7 +223,8 @@ def grid_table(
 
 
 def published_pairs(hits: dict[tuple[str, bool, int], np.ndarray]) -> list[tuple[str, str]]:
-    """Return which cells to compare with the published one, center crop at the greatest depth, as names of cells.
+    """Return which cells to compare with the published one, center crop at the greatest depth, as names of
+    cells.
 
     First the protocol of the authors' own training log, direct resize at depth 15; then one axis at a time.
 

@@ -15,9 +15,11 @@ class Answers:
     """What a method answers to Q queries, each asked twice.
 
     Attributes:
-        hits: (Q, K) bool, the product in the gallery: whether neighbor k of query q shows it, in the method's order.
+        hits: (Q, K) bool, the product in the gallery: whether neighbor k of query q shows it, in the method's
+        order.
         present: (Q,) score of the first answer with the product in the gallery.
-        absent: (Q,) score of the first answer with all photos of the query's product taken out of the gallery.
+        absent: (Q,) score of the first answer with all photos of the query's product taken out of the
+        gallery.
         products: (Q,) product of each query.
         relevant: (Q,) photos of the product in the gallery.
     """
@@ -49,17 +51,19 @@ def ask(
     depth: int,
     score: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> Answers:
-    """Ask for the first photo of each product, the others being the gallery, with and without its product in there.
+    """Ask for the first photo of each product, the others being the gallery, with and without its product in
+    there.
 
-    With the product taken out, the photos behind it move up, so that both answers come from equally long shortlists.
+    With the product taken out, the photos behind it move up, so that both answers come from equally long
+    shortlists.
 
     Args:
         embedding: (N, D) global features of all photos, unit length.
         labels: (N,) product of each of them.
         shortlist: neighbors kept per query; fewer where the gallery is smaller.
         depth: of which so many are reranked.
-        score: rows of the queries (Q,), rows of the gallery (G,) and neighbors (Q, k), rows of those, to (Q, k) scores.
-            None: the cosine similarity.
+        score: rows of the queries (Q,), rows of the gallery (G,) and neighbors (Q, k), rows of those, to (Q,
+            k) scores. None: the cosine similarity.
     """
     queries, gallery = first_photos(labels)
     relevant = metrics.relevant_counts(labels[queries], labels[gallery])
@@ -78,7 +82,8 @@ def ask(
 
 
 def top_scores(scores: np.ndarray, hits: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the best score among the first `depth` neighbors, with all neighbors there and with the hits taken out.
+    """Return the best score among the first `depth` neighbors, with all neighbors there and with the hits
+    taken out.
 
     Args:
         scores: (Q, K) of the neighbors, in the order of the search (not of the scores).
@@ -119,7 +124,8 @@ def auroc(present: np.ndarray, absent: np.ndarray, weights: np.ndarray | None = 
 
 
 def accepting_threshold(present: np.ndarray, rate: float = 0.95) -> float:
-    """Return the highest threshold at which at least `rate` of the scores (Q,) are accepted (score >= threshold)."""
+    """Return the highest threshold at which at least `rate` of the scores (Q,) are accepted (score >=
+    threshold)."""
     return float(np.sort(present)[::-1][int(np.ceil(rate * len(present))) - 1])
 
 
@@ -128,8 +134,8 @@ def openset_table(
 ) -> pd.DataFrame:
     """Tabulate how well a method's first score tells queries whose product is in the gallery from others.
 
-    The threshold accepts `rate` of the validation queries whose product is there; test chooses nothing. Intervals are
-    over test products, the threshold given.
+    The threshold accepts `rate` of the validation queries whose product is there; test chooses nothing.
+    Intervals are over test products, the threshold given.
 
     Args:
         validation, test: method -> answers of each seed.
@@ -137,9 +143,10 @@ def openset_table(
         rate: share of present validation queries that the threshold accepts.
 
     Returns:
-        One row per method: `method`, `AUROC`, `true accept` (share of present queries accepted), `accepted and right`
-        (the first neighbor also shows the product), `false accept` (share of absent queries accepted), each a mean over
-        seeds with `... low` and `... high`; `queries`, `products`, `seeds`, `protocol`.
+        One row per method: `method`, `AUROC`, `true accept` (share of present queries accepted), `accepted
+            and right`
+        (the first neighbor also shows the product), `false accept` (share of absent queries accepted), each a
+        mean over seeds with `... low` and `... high`; `queries`, `products`, `seeds`, `protocol`.
     """
     rows = []
     for method, runs in test.items():

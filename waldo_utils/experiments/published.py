@@ -1,9 +1,10 @@
 """The authors' published checkpoints in our models, and the paper's test on them: nothing is trained here.
 
-A checkpoint is what `torch.save` wrote: a state dict, or a dict that holds it as `state`, perhaps with every name below
-`module.` (repository uvavision/RerankingTransformer, folder RRT_SOP). It holds a ResNet-50 under torchvision's names,
-`remap` (the global head), `remap_local` (the local head, whose features are not normalized), `matcher` (the reranker; a
-global checkpoint may lack it), an unused `classifier`, and `mean` and `std`, by which the model normalizes photos.
+A checkpoint is what `torch.save` wrote: a state dict, or a dict that holds it as `state`, perhaps with every
+name below `module.` (repository uvavision/RerankingTransformer, folder RRT_SOP). It holds a ResNet-50 under
+torchvision's names, `remap` (the global head), `remap_local` (the local head, whose features are not
+normalized), `matcher` (the reranker; a global checkpoint may lack it), an unused `classifier`, and `mean` and
+`std`, by which the model normalizes photos.
 """
 
 import json
@@ -13,11 +14,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from waldo_utils.data import images, manifests
+from waldo_utils.data import checks, manifests, photo_cache, transforms
 from waldo_utils.disk import artifacts
-from waldo_utils.evaluation import metrics, tables
+from waldo_utils.evaluation import metrics, reported, tables
 from waldo_utils.models import starting_weights
-from waldo_utils.models.networks import ImageModel, RerankingTransformer
+from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact
 from waldo_utils.retrieval.features import extract_features
 from waldo_utils.retrieval.reranking import rerank_scores
@@ -45,7 +47,8 @@ def load_checkpoint(path: Path) -> tuple[ImageModel, RerankingTransformer | None
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not of this form: names missing, unexpected and misshapen tensors as the authors name them.
+        ValueError: the file is not of this form: names missing, unexpected and misshapen tensors as the
+            authors name them.
     """
     given = _state(path)
     model, reranker = ImageModel("resnet50"), RerankingTransformer()
@@ -72,7 +75,8 @@ def load_checkpoint(path: Path) -> tuple[ImageModel, RerankingTransformer | None
 
 
 def published_name(name: str, matcher: bool = False) -> str:
-    """Return the authors' name of a tensor of our image model, or with `matcher` of our reranking transformer."""
+    """Return the authors' name of a tensor of our image model, or with `matcher` of our reranking
+    transformer."""
     for theirs, ours in (MATCHER_PARTS if matcher else PARTS).items():
         if name.startswith(ours):
             return theirs + name.removeprefix(ours)
@@ -104,25 +108,26 @@ def evaluate(
 ) -> tuple[pd.DataFrame, dict]:
     """Run the paper's test of CO and CO + RRT: every test photo is a query among all the others.
 
-    Photos are resized straight from their files to a square of 256 pixels and cropped to the middle 224, as published.
-    The shortlist of 100 comes by cosine from the global checkpoint, its first `depth` are reranked.
+    Photos are resized straight from their files to a square of 256 pixels and cropped to the middle 224, as
+    published. The shortlist of 100 comes by cosine from the global checkpoint, its first `depth` are
+    reranked.
 
     Args:
         checkpoint: with a `matcher`: gives the local features and the scores.
-        global_checkpoint: gives the shortlist, as published; None: `checkpoint` does, which is the same while its
-            backbone was frozen, but not once it was finetuned.
+        global_checkpoint: gives the shortlist, as published; None: `checkpoint` does, which is the same while
+            its backbone was frozen, but not once it was finetuned.
         root: folder of Stanford Online Products, or of its form.
         depth: neighbors reranked per query, 1 to 100.
         resamples: of the bootstrap over products.
 
     Returns:
-        A table of one row per method (see `results.hit_table`), and its provenance: SHA-256 of the checkpoints, settings,
-        numbers of photos and products.
+        A table of one row per method (see `results.hit_table`), and its provenance: SHA-256 of the
+        checkpoints, settings, numbers of photos and products.
 
     Raises:
         FileNotFoundError: a file or a list is absent.
-        ValueError: a checkpoint is not of the published form or lacks the matcher, depth is out of range, or the
-            manifest breaks a rule of `manifests.check_manifest`.
+        ValueError: a checkpoint is not of the published form or lacks the matcher, depth is out of range, or
+            the manifest breaks a rule of `manifests.check_manifest`.
     """
     if not 1 <= depth <= SHORTLIST:
         raise ValueError(f"depth is {depth}: the shortlist holds {SHORTLIST}, choose 1 to {SHORTLIST}")
@@ -138,9 +143,9 @@ def evaluate(
     global_model = load_checkpoint(global_checkpoint)[0] if global_checkpoint else None
     manifest = manifests.sop_manifest(root)
     test = manifest[manifest.split == "test"].reset_index(drop=True)
-    manifests.check_manifest(test, root, read=True, listing=LISTING)
-    photos, labels = images.PhotoFiles(test, root), test.label.to_numpy()
-    transform = images.TestTransform(RESIZE, CROP)
+    checks.check_manifest(test, root, read=True, listing=LISTING)
+    photos, labels = photo_cache.PhotoFiles(test, root), test.label.to_numpy()
+    transform = transforms.TestTransform(RESIZE, CROP)
 
     embedding, local = extract_features(model, photos, transform)
     if global_model is not None:
@@ -173,13 +178,13 @@ def report(table: pd.DataFrame, provenance: dict) -> str:
     for row in table.to_dict("records"):
         cells = [tuple(100 * row[f"R@{k}{bound}"] for bound in ("", " low", " high")) for k in ks]
         lines.append(f"{row['method']:32}" + "".join(f"{a:7.2f} ({b:4.1f}–{c:5.1f})" for a, b, c in cells))
-    for row in tables.REPORTED.to_dict("records"):
+    for row in reported.REPORTED.to_dict("records"):
         cells = "".join(f"{100 * row[f'R@{k}']:6.1f}{'':14}" for k in ks)
         lines.append(f"{row['method'] + ', reported':32} {cells}".rstrip())
     queries, products = provenance["queries"], provenance["products"]
     lines.append(f"{queries:,} queries of {products:,} products; {provenance['depth']} neighbors reranked")
-    if (queries, products) != manifests.SOP_COUNTS["test"]:
-        published = " photos of ".join(f"{count:,}" for count in manifests.SOP_COUNTS["test"])
+    if (queries, products) != checks.SOP_COUNTS["test"]:
+        published = " photos of ".join(f"{count:,}" for count in checks.SOP_COUNTS["test"])
         lines.append(
             f"not the published test set ({published} products): not comparable with the reported figures"
         )

@@ -1,7 +1,8 @@
 """Transforms of the test photos, by severity: what the grid of notebook 04 asks about.
 
-Each takes a photo (3, S, S) in [0, 1] as the model would see it, a random generator and an amount, and returns a photo of
-the same form; the random ones scale one draw by the amount, so that a photo turns the same way at every severity.
+Each takes a photo (3, S, S) in [0, 1] as the model would see it, a random generator and an amount, and
+returns a photo of the same form; the random ones scale one draw by the amount, so that a photo turns the same
+way at every severity.
 """
 
 import io
@@ -14,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode, functional
 
-from waldo_utils.data.images import TestTransform
-from waldo_utils.models.networks import IMAGENET_MEAN, IMAGENET_STD
+from waldo_utils.data.transforms import TestTransform
+from waldo_utils.models.image_model import IMAGENET_MEAN, IMAGENET_STD
 
 SEVERITIES = ("mild", "medium", "strong")
 ONE_LEVEL = "one level"  # severity of a transform that has none
@@ -95,7 +96,8 @@ def _factor(generator: torch.Generator, amount: float) -> float:
 
 
 def blur(photo: Tensor, generator: torch.Generator, amount: float) -> Tensor:
-    """Blur by a Gaussian of sigma 0.1 to `amount` pixels at 224, in proportion at other sizes (GaussianBlur)."""
+    """Blur by a Gaussian of sigma 0.1 to `amount` pixels at 224, in proportion at other sizes
+    (GaussianBlur)."""
     scale = photo.shape[-1] / 224
     sigma = (0.1 + (amount - 0.1) * float(torch.rand((), generator=generator))) * scale
     kernel = 2 * max(round(3 * amount * scale), 1) + 1  # three sigma each way
@@ -135,7 +137,8 @@ def flip(photo: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def normalization(photo: Tensor, generator: torch.Generator) -> Tensor:
-    """Normalize by ImageNet's mean and standard deviation, which the model does once more: the result leaves [0, 1]."""
+    """Normalize by ImageNet's mean and standard deviation, which the model does once more: the result leaves
+    [0, 1]."""
     return functional.normalize(photo, list(IMAGENET_MEAN), list(IMAGENET_STD))
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from waldo_utils.disk.artifacts import write_atomically
 from waldo_utils.evaluation import metrics, tables
-from waldo_utils.models.networks import RerankingTransformer
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval.exact import reorder
 from waldo_utils.retrieval.reranking import rerank_scores
 
@@ -43,7 +43,8 @@ def record_type(kind: str, numbers: int) -> np.dtype:
 
 
 def channel_statistics(local: np.ndarray) -> np.ndarray:
-    """Return (2, D) float32: the center of each channel of local features (N, D, h, w), and its mean distance from it."""
+    """Return (2, D) float32: the center of each channel of local features (N, D, h, w), and its mean distance
+    from it."""
     local = np.asarray(local, np.float32)
     center = local.mean(axis=(0, 2, 3))
     return np.stack([center, abs(local - center[:, None, None]).mean(axis=(0, 2, 3))])
@@ -52,9 +53,10 @@ def channel_statistics(local: np.ndarray) -> np.ndarray:
 def encode(local: np.ndarray, kind: str, channels: np.ndarray) -> np.ndarray:
     """Return the (N,) records of local features (N, D, h, w).
 
-    The scale of a photo is its largest absolute number over 127 for int8. 1 bit keeps on which side of its channel's
-    center a number lies; its scale is the mean length of the photo's features, to which `decode` brings each of them:
-    without centers, spreads and lengths of its own kind, a reranker makes nothing of signs.
+    The scale of a photo is its largest absolute number over 127 for int8. 1 bit keeps on which side of its
+    channel's center a number lies; its scale is the mean length of the photo's features, to which `decode`
+    brings each of them: without centers, spreads and lengths of its own kind, a reranker makes nothing of
+    signs.
 
     Args:
         local: (N, D, h, w) local features.
@@ -217,8 +219,8 @@ def storage_table(
 
     Returns:
         One row per kind: `storage`, `bytes per photo`, `changed@1` (the share of queries with another first
-        neighbor than with float32) and the metrics of `results.hit_table`; and the paired differences of each kind to
-        float32, as `results.difference_table` has them.
+        neighbor than with float32) and the metrics of `results.hit_table`; and the paired differences of each
+        kind to float32, as `results.difference_table` has them.
     """
     reranked, sizes = {}, {}
     for kind in KINDS:
@@ -248,7 +250,8 @@ def beside_float32(
         resamples: of the bootstrap over products.
 
     Returns:
-        One row per name: `method`, `changed@1` (the share of queries with another first neighbor than with float32)
+        One row per name: `method`, `changed@1` (the share of queries with another first neighbor than with
+            float32)
         and the metrics of `results.hit_table`; and the paired differences of the others to float32.
     """
     hits = {

@@ -15,12 +15,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from waldo_utils.data.images import TrainTransform
+from waldo_utils.data.transforms import TrainTransform
 from waldo_utils.models.devices import device
-from waldo_utils.models.networks import ImageModel, RerankingTransformer
+from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval.features import CropBatches
 from waldo_utils.study import GlobalStage, RerankerStage
-from waldo_utils.training.loop import global_gradients, new_optimizer, reranker_gradients
+from waldo_utils.training.global_training import global_gradients
+from waldo_utils.training.loop import new_optimizer
+from waldo_utils.training.reranker_training import reranker_gradients
 from waldo_utils.training.samplers import candidate_lists
 
 
@@ -35,8 +38,9 @@ def step_times(
 ) -> pd.DataFrame:
     """Time the parts of a training step and the whole of it, in turn, for each stage of the training.
 
-    The network's part is forward, backward and optimizer on a batch that is ready, the augmentation's is reading the
-    photos and cropping them; the whole loop prepares its batches as the training does. Photos are drawn at random.
+    The network's part is forward, backward and optimizer on a batch that is ready, the augmentation's is
+    reading the photos and cropping them; the whole loop prepares its batches as the training does. Photos are
+    drawn at random.
 
     Args:
         model, reranker: trained as copies, so they stay as they are.
@@ -46,9 +50,9 @@ def step_times(
         clock: returns seconds; `time.process_time` counts the processor's, whatever else the machine does.
 
     Returns:
-        One row per stage ("CO", "frozen", "finetuned"): `seconds per step` of the whole loop, the shares of it that
-        `network` and `augmentation` take by themselves, and the `rest`, all in [0, 1] but for noise and for
-        augmentation that runs while the network does.
+        One row per stage ("CO", "frozen", "finetuned"): `seconds per step` of the whole loop, the shares of
+        it that `network` and `augmentation` take by themselves, and the `rest`, all in [0, 1] but for noise
+        and for augmentation that runs while the network does.
     """
     model, reranker = copy.deepcopy(model).to(device()), copy.deepcopy(reranker).to(device())
     model.eval().to(memory_format=torch.channels_last)
@@ -115,7 +119,8 @@ def _seconds(action: Callable[[], object], clock: Callable[[], float]) -> float:
 
 
 def batch_memory(settings: GlobalStage, batches: Sequence[int], micro_batch: int) -> pd.DataFrame:
-    """Measure the memory that one step of the global model's training needs, with and without gradient caching.
+    """Measure the memory that one step of the global model's training needs, with and without gradient
+    caching.
 
     Each size runs in a process of its own, on random photos, with BatchNorm in eval mode.
 
@@ -125,7 +130,8 @@ def batch_memory(settings: GlobalStage, batches: Sequence[int], micro_batch: int
         micro_batch: photos whose activations gradient caching holds at once.
 
     Returns:
-        One row per size and way: `batch`, `gradients` ("whole batch", "cached, 32 at once"), `GB` that the step
+        One row per size and way: `batch`, `gradients` ("whole batch", "cached, 32 at once"), `GB` that the
+            step
         took at its peak beyond what the process held before it.
     """
     rows = []
@@ -141,7 +147,8 @@ def batch_memory(settings: GlobalStage, batches: Sequence[int], micro_batch: int
 
 
 def step_memory(backbone: str, size: int, batch: int, micro_batch: int | None) -> int:
-    """Return the bytes that one step takes at its peak beyond what the process held before it; see `batch_memory`."""
+    """Return the bytes that one step takes at its peak beyond what the process held before it; see
+    `batch_memory`."""
     settings = replace(GlobalStage(), backbone=backbone, size=size, micro_batch=micro_batch)
     model = ImageModel(backbone).eval().to(device(), memory_format=torch.channels_last)
     images = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8).permute(0, 3, 1, 2).to(device())

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from waldo_utils.figures.grids import BLUE, GREEN, GREY, ORANGE, STYLE
+from waldo_utils.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
 
 LOOKS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"))  # color and marker, one per test input
 
@@ -54,10 +54,11 @@ def depth_lines(table: pd.DataFrame) -> Figure:
 
 
 def fusion_lines(curves: pd.DataFrame, chosen: dict[str, list[float]]) -> Figure:
-    """Draw recall@1 against the reranker's share of the fused score, on validation and on test, one panel per reranker.
+    """Draw recall@1 against the reranker's share of the fused score, on validation and on test, one panel per
+    reranker.
 
-    Lines are means over seeds. Dotted lines are the shares that validation chose, one per seed; the test curve, dashed,
-    is for reading only.
+    Lines are means over seeds. Dotted lines are the shares that validation chose, one per seed; the test
+    curve, dashed, is for reading only.
 
     Args:
         curves: columns `stage`, `split` ("validation" or "test"), `seed`, `share`, `R@1`.

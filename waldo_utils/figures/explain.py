@@ -1,4 +1,5 @@
-"""What matched where: the reranker's attention between the patches of two photos, as arrays and as a figure."""
+"""What matched where: the reranker's attention between the patches of two photos, as arrays and as a
+figure."""
 
 from dataclasses import dataclass
 
@@ -10,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch
 from PIL import Image
 
-from waldo_utils.data.images import TestTransform
-from waldo_utils.figures.grids import BLUE, GREEN, ORANGE, PURPLE, SKY, STYLE, VERMILION
+from waldo_utils.data.transforms import TestTransform
+from waldo_utils.figures.style import BLUE, GREEN, ORANGE, PURPLE, SKY, STYLE, VERMILION
 from waldo_utils.models.devices import device
-from waldo_utils.models.networks import RerankingTransformer
+from waldo_utils.models.reranker import RerankingTransformer
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class PatchAttention:
         return self.to_query.sum(axis=1).reshape(self.grid)
 
     def links(self, count: int = 8) -> list[tuple[int, int, float]]:
-        """Return up to `count` pairs (query patch, gallery patch, strength) that are each other's best, strongest first.
+        """Return up to `count` pairs (query patch, gallery patch, strength) that are each other's best,
+        strongest first.
 
         The strength of a pair is the geometric mean of the attention both ways.
         """
@@ -95,7 +97,8 @@ def match_figure(
     transform: TestTransform,
     count: int = 8,
 ) -> Figure:
-    """Show two photos side by side: bright where a patch attends to the other photo, numbers joining the best pairs.
+    """Show two photos side by side: bright where a patch attends to the other photo, numbers joining the best
+    pairs.
 
     Args:
         query, gallery: the photos, as they were searched.
@@ -129,7 +132,8 @@ def match_figure(
 
 
 def _lit(ax: Axes, photo: Image.Image, heat: np.ndarray, transform: TestTransform) -> None:
-    """Draw a photo, darkened where the heat (h, w) in [0, 1] is low; the rim that the models do not see is darkest."""
+    """Draw a photo, darkened where the heat (h, w) in [0, 1] is low; the rim that the models do not see is
+    darkest."""
     width, height = photo.size
     ax.imshow(np.asarray(photo))
     start = (transform.resize - transform.crop) // 2

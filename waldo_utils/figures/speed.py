@@ -1,4 +1,5 @@
-"""Figures of cost: what grows with what, theory beside measurement, accuracy against storage and against time."""
+"""Figures of cost: what grows with what, theory beside measurement, accuracy against storage and against
+time."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -6,7 +7,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from waldo_utils.figures.grids import BLUE, FILLS, GREEN, GREY, ORANGE, PURPLE, STYLE
+from waldo_utils.figures.style import BLUE, FILLS, GREEN, GREY, ORANGE, PURPLE, STYLE
 
 
 def storage_curve(table: pd.DataFrame) -> Figure:

@@ -50,8 +50,8 @@ def render_sop(
 
     Writes `Ebay_train.txt`, `Ebay_test.txt` and `Ebay_info.txt` (space-separated: image_id, class_id,
     super_class_id, path) and one folder `<category>_final` of JPEGs per category. Families are split, so
-    look-alikes never stand on both sides. A folder that is complete is left alone; one that was interrupted is
-    finished; one of these settings by another version of the renderer is rendered anew.
+    look-alikes never stand on both sides. A folder that is complete is left alone; one that was interrupted
+    is finished; one of these settings by another version of the renderer is rendered anew.
 
     Args:
         root: the folder to write.
@@ -124,9 +124,9 @@ def render_products10k(
 ) -> Path:
     """Render products of eight other categories in the form of Products-10k.
 
-    Writes `train.csv` (name, class, group), `test_kaggletest.csv` (name, class, Usage), the photos in `train/` and
-    `test/`, and `categories.csv` (group, name), which the real set lacks. Every product is in both: two fifths
-    of its photos, at least two, are test. Arguments and errors are those of `render_sop`.
+    Writes `train.csv` (name, class, group), `test_kaggletest.csv` (name, class, Usage), the photos in
+    `train/` and `test/`, and `categories.csv` (group, name), which the real set lacks. Every product is in
+    both: two fifths of its photos, at least two, are test. Arguments and errors are those of `render_sop`.
     """
     settings = {
         "seed": seed,
@@ -232,7 +232,8 @@ def _render(
 
 
 def _clear(root: Path, jobs: list[Job], files: dict[str, str]) -> None:
-    """Delete what rendering wrote and nothing else, the lists first: an interrupted set never looks complete."""
+    """Delete what rendering wrote and nothing else, the lists first: an interrupted set never looks
+    complete."""
     photos = [name for job in jobs for names in job.photos for name in names]
     for name in [*files, *photos]:
         (root / name).unlink(missing_ok=True)

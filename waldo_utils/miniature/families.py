@@ -23,8 +23,8 @@ def family(seed: int, category: str, index: int, size: int = 3) -> list[Model]:
     """Build the products of one family.
 
     The first is drawn from the family's seed alone; each other one draws some groups (shape, part, color,
-    decor), of those that the first really has, from a seed of its own, until it looks unlike all before it from
-    every side that photos usually show. All are of one kind, say drip coffee makers.
+    decor), of those that the first really has, from a seed of its own, until it looks unlike all before it
+    from every side that photos usually show. All are of one kind, say drip coffee makers.
 
     Args:
         seed: of the whole data set.

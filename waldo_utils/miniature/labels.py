@@ -10,7 +10,8 @@ SIZE = 192  # pixels
 
 
 def label(draws: Draws, name: str) -> np.ndarray:
-    """Return an opaque (192, 192, 4) label, RGBA in [0, 1]; its layout, words and colors are draws of `name`."""
+    """Return an opaque (192, 192, 4) label, RGBA in [0, 1]; its layout, words and colors are draws of
+    `name`."""
     ground = color(draws, f"{name}.ground", f"{CERAMIC} {PLASTIC} cream tan")
     image = Image.new("RGB", (SIZE, SIZE), _bytes(ground))
     canvas = ImageDraw.Draw(image)

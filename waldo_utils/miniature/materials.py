@@ -89,7 +89,8 @@ class Material:
         return self
 
     def bare(self) -> "Material":
-        """Return the same surface without its motifs, for the parts that share texture places with a decorated one."""
+        """Return the same surface without its motifs, for the parts that share texture places with a
+        decorated one."""
         other = copy(self)
         other.decals = []
         return other

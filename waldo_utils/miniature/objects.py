@@ -76,7 +76,8 @@ def look(model: Model) -> np.ndarray:
 
 
 def apart(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the mean color difference of two looks where either shows its product, in the view where it is least."""
+    """Return the mean color difference of two looks where either shows its product, in the view where it is
+    least."""
     shown = ((first[:, 0] >= 0) | (second[:, 0] >= 0)).reshape(len(VIEWS), -1)
     difference = abs(first - second).mean(axis=1).reshape(len(VIEWS), -1)
     return float(((difference * shown).sum(axis=1) / shown.sum(axis=1)).min())

@@ -121,9 +121,11 @@ class Lighting:
         return backdrop.colors * received.astype(np.float32)
 
     def _rise(self, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return how much closer to the light a surface of (3, N) normals is one pixel of the shadow map on, in x and y.
+        """Return how much closer to the light a surface of (3, N) normals is one pixel of the shadow map on,
+        in x and y.
 
-        Without it a slanted surface shades itself (Isidoro, "Shadow Mapping: GPU-based Tips and Techniques", 2006).
+        Without it a slanted surface shades itself (Isidoro, "Shadow Mapping: GPU-based Tips and Techniques",
+        2006).
         """
         x, y, toward = (self.shadow.axes @ normals) / np.float32(self.shadow.scale)
         steepness = -1 / np.maximum(toward * np.float32(self.shadow.scale), np.float32(0.2))

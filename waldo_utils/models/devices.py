@@ -13,7 +13,8 @@ def device() -> torch.device:
 
 
 def autocast() -> torch.autocast:
-    """Return a context that computes in bfloat16 where the machine has instructions for it, else in float32."""
+    """Return a context that computes in bfloat16 where the machine has instructions for it, else in
+    float32."""
     if torch.cuda.is_available():
         return torch.autocast("cuda", torch.bfloat16, enabled=torch.cuda.is_bf16_supported())
     capabilities = torch.cpu.get_capabilities()
@@ -29,7 +30,8 @@ def loader_threads() -> int:
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
     """Return x W' + b, perhaps through ReLU, by oneDNN on processors.
 
-    In float32, torch's own linear layers call MKL, which on AMD processors leaves AVX-512 unused: less than half the rate.
+    In float32, torch's own linear layers call MKL, which on AMD processors leaves AVX-512 unused: less than
+    half the rate.
     """
     if x.device.type == "cpu" and torch.backends.mkldnn.is_available():
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "relu" if relu else "none", [], "")

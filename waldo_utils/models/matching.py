@@ -1,9 +1,10 @@
 """A reranking transformer that starts as a matcher: its first layer compares patches across the two photos.
 
-Trained from random weights, a small transformer sees only hard pairs it cannot tell apart and learns little. This
-start writes soft local matching into the weights: a query patch attends to the gallery's patches by their similarity,
-and to [CLS] and [SEP] at a fixed threshold; the share of attention that goes to the other photo says how well the
-patch is matched; [CLS] averages these shares and the read-out scores the average. Training goes on from there.
+Trained from random weights, a small transformer sees only hard pairs it cannot tell apart and learns little.
+This start writes soft local matching into the weights: a query patch attends to the gallery's patches by
+their similarity, and to [CLS] and [SEP] at a fixed threshold; the share of attention that goes to the other
+photo says how well the patch is matched; [CLS] averages these shares and the read-out scores the average.
+Training goes on from there.
 """
 
 import math
@@ -11,7 +12,8 @@ import math
 import torch
 from torch import Tensor
 
-from waldo_utils.models.networks import ImageModel, RerankingTransformer
+from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.reranker import RerankingTransformer
 
 CONTENT = 30  # leading channels that hold the patches' content, two less than a head's width
 QUERY, GALLERY, SPECIAL = 112, 114, 116  # channels that mark a token's photo, and [CLS] and [SEP]
@@ -94,7 +96,8 @@ def content_head(model: ImageModel, maps: Tensor) -> None:
 
 @torch.no_grad()
 def calibrate(reranker: RerankingTransformer, logits: Tensor) -> None:
-    """Shift and scale the read-out so that the given (B,) logits of typical pairs get mean 0 and deviation 2."""
+    """Shift and scale the read-out so that the given (B,) logits of typical pairs get mean 0 and deviation
+    2."""
     scale = 2 / logits.std()
     reranker.score.weight.mul_(scale)
     reranker.score.bias.sub_(logits.mean()).mul_(scale)

@@ -1,4 +1,5 @@
-"""The reranking transformer prepared for scoring many pairs: the scores of its `forward` in a fraction of the time."""
+"""The reranking transformer prepared for scoring many pairs: the scores of its `forward` in a fraction of the
+time."""
 
 import copy
 
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from waldo_utils.models.devices import device, linear
-from waldo_utils.models.networks import RerankingTransformer, sine_position_code
+from waldo_utils.models.reranker import RerankingTransformer, sine_position_code
 
 QUERY, GALLERY = 2, 3  # the photo's side of the pair: rows of the reranker's segment embedding
 SAFE_LOGIT = 80.0  # exp(80) times some hundred tokens is finite, exp(-80) is a normal number
@@ -18,8 +19,9 @@ ENCODED_AT_ONCE = 64  # photos; what lies between features and codes stays in th
 class Scorer:
     """Scores pairs of photos as `RerankingTransformer.forward` does, without gradients.
 
-    What depends on one photo alone is computed once per photo (`encode`): its tokens and their queries, keys and
-    values in the first layer. `score` runs the layers on pairs of such codes; the last one computes `[CLS]` only.
+    What depends on one photo alone is computed once per photo (`encode`): its tokens and their queries, keys
+    and values in the first layer. `score` runs the layers on pairs of such codes; the last one computes
+    `[CLS]` only.
     The weights are copied and cast once: a scorer does not follow later changes of the reranker.
 
     Args:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from waldo_utils.models.networks import ImageModel, RerankingTransformer
+from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.study import GlobalStage, RerankerStage
 
 FOLDER = Path(__file__).parents[1] / "weights"
@@ -38,7 +39,8 @@ def image_model(settings: GlobalStage) -> ImageModel:
 
 
 def imagenet_file(backbone: str) -> Path:
-    """Return the file of torchvision's ImageNet weights in torch's cache; downloaded, and checked by hash, if absent.
+    """Return the file of torchvision's ImageNet weights in torch's cache; downloaded, and checked by hash, if
+    absent.
 
     Raises:
         ConnectionError: it is absent and cannot be downloaded; says where to put it.

@@ -1,4 +1,5 @@
-"""Approximate indexes of global features by faiss's factory strings: built, searched, kept on disk, compared with exact search."""
+"""Approximate indexes of global features by faiss's factory strings: built, searched, kept on disk, compared
+with exact search."""
 
 import hashlib
 import time
@@ -11,7 +12,8 @@ from tqdm import tqdm
 from waldo_utils.disk.artifacts import write_atomically
 from waldo_utils.retrieval.exact import check_features, nearest_neighbors
 
-# Factory string -> the efforts at which it is searched: lists visited (nprobe), or candidates kept (efSearch).
+# Factory string -> the efforts at which it is searched: lists visited (nprobe), or candidates kept
+# (efSearch).
 INDEXES = {"Flat": (0,), "IVF{lists},Flat": (4, 16, 64), "IVF{lists},PQ32": (16, 64), "HNSW32": (32, 128)}
 PER_LIST = 39  # features that a list is trained on: the fewest that faiss takes without a warning
 ROUNDS = 10  # of k-means, which finds the lists
@@ -88,7 +90,8 @@ def build(features: np.ndarray, factory: str):
 
 
 def search(index, queries: np.ndarray, k: int, effort: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return the neighbors (Q, k) that an index finds, -1 where it finds fewer, and their similarities (Q, k).
+    """Return the neighbors (Q, k) that an index finds, -1 where it finds fewer, and their similarities (Q,
+    k).
 
     Args:
         index: of `build` or `load`.
@@ -142,10 +145,12 @@ def load(path: Path):
 
 
 def add(path: Path, features: np.ndarray) -> int:
-    """Add features (n, D) to the index in a file; their rows follow those it holds. Return how many it now holds.
+    """Add features (n, D) to the index in a file; their rows follow those it holds. Return how many it now
+    holds.
 
     Raises:
-        FileNotFoundError, ValueError: as `load`; or features are not finite, not of unit length or of another width.
+        FileNotFoundError, ValueError: as `load`; or features are not finite, not of unit length or of another
+            width.
     """
     index = load(path)
     check_features("new", features)
@@ -171,9 +176,10 @@ def index_table(galleries: dict[int, np.ndarray], queries: np.ndarray, k: int = 
         k: neighbors per query.
 
     Returns:
-        One row per size, index and effort: `gallery`, `index`, `effort`; `recall@1` and `recall@k`, the share of the
-        exact first k neighbors that are among the first k; `p50 ms` and `p95 ms` of one query alone; `batch ms`, per
-        query of all at once; `MB` of the index, `build s`.
+        One row per size, index and effort: `gallery`, `index`, `effort`; `recall@1` and `recall@k`, the share
+            of the
+        exact first k neighbors that are among the first k; `p50 ms` and `p95 ms` of one query alone; `batch
+        ms`, per query of all at once; `MB` of the index, `build s`.
     """
     rows = []
     for size, gallery in galleries.items():

@@ -1,4 +1,5 @@
-"""Ways to reorder a shortlist that learn nothing: query expansion, k-reciprocal neighbors, mutual local matches."""
+"""Ways to reorder a shortlist that learn nothing: query expansion, k-reciprocal neighbors, mutual local
+matches."""
 
 from collections.abc import Callable
 from itertools import product
@@ -21,8 +22,9 @@ def query_expansion(
 ) -> np.ndarray:
     """Score each shortlist by an expanded query (alpha query expansion; Radenovic et al., TPAMI 2019).
 
-    The query becomes the sum of itself and its first neighbors, each times its similarity to the power of alpha, scaled
-    to length 1. In the paper it searches the whole gallery once more; here it only reorders the shortlist.
+    The query becomes the sum of itself and its first neighbors, each times its similarity to the power of
+    alpha, scaled to length 1. In the paper it searches the whole gallery once more; here it only reorders the
+    shortlist.
 
     Args:
         features: (N, D) unit length; query q is row q.
@@ -43,10 +45,11 @@ def query_expansion(
 
 
 def reciprocal_sets(shortlists: np.ndarray, k1: int) -> np.ndarray:
-    """Return the expanded k-reciprocal neighbors R* of each photo (Zhong et al., CVPR 2017, equations 1 to 3).
+    """Return the expanded k-reciprocal neighbors R* of each photo (Zhong et al., CVPR 2017, equations 1 to
+    3).
 
-    N(p, k): photo p and its k nearest neighbors. R(p, k): those of N(p, k) that have p in their own N(., k). R*(p): R(p, k1)
-    and, for each q of it, all of R(q, k1 / 2) if two thirds of it or more are in R(p, k1).
+    N(p, k): photo p and its k nearest neighbors. R(p, k): those of N(p, k) that have p in their own N(., k).
+    R*(p): R(p, k1) and, for each q of it, all of R(q, k1 / 2) if two thirds of it or more are in R(p, k1).
 
     Args:
         shortlists: (N, K) nearest neighbors of each photo among the others, nearest first.
@@ -69,7 +72,8 @@ def reciprocal_sets(shortlists: np.ndarray, k1: int) -> np.ndarray:
 
 
 def _reciprocal(shortlists: np.ndarray, k: int) -> np.ndarray:
-    """Return R(p, k) as (N, k + 1) rows, photo p itself first; -1 where a neighbor does not have p among its own."""
+    """Return R(p, k) as (N, k + 1) rows, photo p itself first; -1 where a neighbor does not have p among its
+    own."""
     near = np.concatenate([np.arange(len(shortlists))[:, None], shortlists[:, :k]], axis=1)  # (N, k + 1)
     mutual = (near[near] == np.arange(len(near))[:, None, None]).any(axis=2)  # (N, k + 1)
     return np.where(mutual, near, -1)
@@ -85,13 +89,16 @@ def _padded(sets: list[np.ndarray]) -> np.ndarray:
 def reciprocal_similarity(
     features: np.ndarray, shortlists: np.ndarray, depth: int, k1: int, k2: int
 ) -> np.ndarray:
-    """Return how much the surroundings of each query and of its neighbors have in common (Zhong et al., CVPR 2017).
+    """Return how much the surroundings of each query and of its neighbors have in common (Zhong et al., CVPR
+    2017).
 
-    A photo's surroundings are a vector over all photos: exp(-d) at those of `reciprocal_sets`, 0 elsewhere, scaled to
-    sum 1 and averaged over the photo and its k2 - 1 nearest neighbors; d is the cosine distance. The result is the sum of
+    A photo's surroundings are a vector over all photos: exp(-d) at those of `reciprocal_sets`, 0 elsewhere,
+    scaled to sum 1 and averaged over the photo and its k2 - 1 nearest neighbors; d is the cosine distance.
+    The result is the sum of
     the smaller entries of the two vectors over the sum of the larger: 1 minus the paper's Jaccard distance.
 
-    All N photos need their own neighbors: other than the rest of this module, it looks beyond the query's shortlist.
+    All N photos need their own neighbors: other than the rest of this module, it looks beyond the query's
+    shortlist.
 
     Args:
         features: (N, D) unit length; query q is row q.
@@ -125,7 +132,8 @@ def reciprocal_similarity(
 
 
 def _averaged(sets: np.ndarray, weights: np.ndarray, near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sparse vectors (N, M) of each photo averaged with those of its neighbors `near` (N, k2 - 1)."""
+    """Return the sparse vectors (N, M) of each photo averaged with those of its neighbors `near` (N, k2 -
+    1)."""
     group = np.concatenate([np.arange(len(sets))[:, None], near], axis=1)  # (N, k2)
     rows, values = [], []
     for members in group:
@@ -144,8 +152,9 @@ def k_reciprocal(
 ) -> np.ndarray:
     """Score each shortlist by k-reciprocal encoding (Zhong et al., CVPR 2017), nearest highest.
 
-    The score is minus the paper's distance: (1 - share) times the Jaccard distance plus share times the original one, here
-    the cosine distance. The paper orders the whole gallery by it; here it only reorders the shortlist.
+    The score is minus the paper's distance: (1 - share) times the Jaccard distance plus share times the
+    original one, here the cosine distance. The paper orders the whole gallery by it; here it only reorders
+    the shortlist.
 
     Args:
         features, shortlists, depth, k1, k2: as for `reciprocal_similarity`.
@@ -168,7 +177,8 @@ def choose_settings(
     labels: np.ndarray,
     depth: int,
 ) -> tuple[dict[str, float], pd.DataFrame]:
-    """Return the settings that give the best recall@1 on validation photos; at a tie the best MAP@R, then the first.
+    """Return the settings that give the best recall@1 on validation photos; at a tie the best MAP@R, then the
+    first.
 
     An expansion by the first neighbor alone hardly moves recall@1: ties are common.
 
@@ -179,7 +189,8 @@ def choose_settings(
         labels: (N,) product of each validation photo.
 
     Returns:
-        The chosen settings, and one row per combination: its settings, `R@1`, and `MAP@R` where the shortlists suffice for it.
+        The chosen settings, and one row per combination: its settings, `R@1`, and `MAP@R` where the
+            shortlists suffice for it.
     """
     rows, relevant = [], relevant_counts(labels)
     some = relevant > 0
@@ -193,7 +204,8 @@ def choose_settings(
 
 
 def mutual_count(query: Tensor, gallery: Tensor) -> Tensor:
-    """Return (B,) the number of places of two local feature maps (B, D, h, w) that are each other's best match."""
+    """Return (B,) the number of places of two local feature maps (B, D, h, w) that are each other's best
+    match."""
     return _mutual(query, gallery)[0].float().sum(dim=1)
 
 
@@ -207,7 +219,8 @@ def mutual_cosine(query: Tensor, gallery: Tensor) -> Tensor:
 
 
 def _mutual(query: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
-    """Return whether each query place's best match has it as its best in turn, and their cosine: both (B, h*w)."""
+    """Return whether each query place's best match has it as its best in turn, and their cosine: both (B,
+    h*w)."""
     query = torch.nn.functional.normalize(query.flatten(2), dim=1)  # (B, D, h*w)
     gallery = torch.nn.functional.normalize(gallery.flatten(2), dim=1)
     with torch.autocast(query.device.type, enabled=False):  # three digits would make ties

@@ -16,18 +16,20 @@ def nearest_neighbors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the k most similar gallery features of each query by cosine.
 
-    Without a gallery the queries search among themselves, each leaving itself out by its row number, so that exact
-    duplicates still find each other. Ties go to the smaller row.
+    Without a gallery the queries search among themselves, each leaving itself out by its row number, so that
+    exact duplicates still find each other. Ties go to the smaller row.
 
-    A matrix product rounds the similarity of a pair by the pair's place in it, and would break ties by chance. So it
-    only finds the candidates, and a sum in one fixed order, which depends on the pair alone, ranks them: the result
-    depends neither on the chunk nor on the number of threads.
+    A matrix product rounds the similarity of a pair by the pair's place in it, and would break ties by
+    chance. So it
+    only finds the candidates, and a sum in one fixed order, which depends on the pair alone, ranks them: the
+    result depends neither on the chunk nor on the number of threads.
 
     Args:
         queries: (Q, D) unit length.
         k: neighbors per query.
         gallery: (N, D) unit length, or None.
-        chunk: queries per step; each step holds chunk x N similarities, which should fit the processor's cache.
+        chunk: queries per step; each step holds chunk x N similarities, which should fit the processor's
+            cache.
 
     Returns:
         Neighbors (Q, k) int64, rows of the gallery, and their similarities (Q, k) float32.
@@ -49,7 +51,8 @@ def nearest_neighbors(
     everything = torch.from_numpy(np.require(base, np.float32, ["C", "W"]))
     asking = everything if alone else torch.from_numpy(np.require(queries, np.float32, ["C", "W"]))
     neighbors, similarities = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
-    # Two ways to round D products and their sum differ by less than 2 * D * 2**-24 for features of unit length.
+    # Two ways to round D products and their sum differ by less than 2 * D * 2**-24 for features of unit
+    # length.
     margin = 4 * (base.shape[1] + 2) * 2**-24
     for start in range(0, len(queries), chunk):
         part = asking[start : start + chunk]
@@ -85,8 +88,8 @@ def check_features(name: str, features: np.ndarray) -> None:
 def _largest(similarity: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Return `topk(count)` of (b, N) similarities: values and columns, each (b, count), the largest first.
 
-    The largest ones lie in the `count` blocks of largest maxima, so only these blocks and the columns beyond the last
-    whole block are sorted.
+    The largest ones lie in the `count` blocks of largest maxima, so only these blocks and the columns beyond
+    the last whole block are sorted.
     """
     blocks = similarity.shape[1] // BLOCK
     if blocks <= count:

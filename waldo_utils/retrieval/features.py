@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from waldo_utils.data.images import TrainTransform
+from waldo_utils.data.transforms import TrainTransform
 from waldo_utils.disk.resumable import ResumableArrays, fingerprint
 from waldo_utils.models.devices import autocast, device, loader_threads
-from waldo_utils.models.networks import ImageModel
+from waldo_utils.models.image_model import ImageModel
 
 
 class PhotoBatches:
     """Batches of transformed photos, each (B, 3, size, size) in [0, 1].
 
-    Item i depends on (`seed`, i) alone, so that any number of threads gives the same photos, and so does a loader
-    that starts at a later batch.
+    Item i depends on (`seed`, i) alone, so that any number of threads gives the same photos, and so does a
+    loader that starts at a later batch.
 
     Args:
         photos: photo i as a (3, h, w) uint8 tensor, for example an `images.PhotoCache`.
@@ -115,7 +115,8 @@ def extract_features(
         transform: see `PhotoBatches`.
         batch: photos per forward pass.
         partial: a folder that keeps what is done until all is, so that a killed extraction goes on there;
-            None: nothing is kept. It tells other weights, transforms and numbers of photos by itself, other photos
+            None: nothing is kept. It tells other weights, transforms and numbers of photos by itself, other
+                photos
             by its name: see `artifacts.partial_path`.
 
     Returns:

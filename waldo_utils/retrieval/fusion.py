@@ -1,4 +1,5 @@
-"""Two scores of one shortlist made one: the global similarity and the reranker's, or the reranker's both ways round."""
+"""Two scores of one shortlist made one: the global similarity and the reranker's, or the reranker's both ways
+round."""
 
 import copy
 
@@ -7,7 +8,7 @@ import pandas as pd
 import torch
 
 from waldo_utils.evaluation import metrics
-from waldo_utils.models.networks import RerankingTransformer
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.models.scorer import GALLERY, QUERY
 from waldo_utils.retrieval.exact import reorder
 from waldo_utils.retrieval.reranking import rerank_scores
@@ -16,14 +17,16 @@ SHARES = tuple(i / 20 for i in range(21))  # of the reranker in the fused score
 
 
 def standardize(scores: np.ndarray) -> np.ndarray:
-    """Return (Q, d) scores with mean 0 and standard deviation 1 over each query's shortlist; 0 where all are equal."""
+    """Return (Q, d) scores with mean 0 and standard deviation 1 over each query's shortlist; 0 where all are
+    equal."""
     scores = np.asarray(scores, float)
     spread = scores.std(axis=1, keepdims=True)
     return (scores - scores.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1)
 
 
 def fuse(similarities: np.ndarray, scores: np.ndarray, share: float) -> np.ndarray:
-    """Return (Q, d) fused scores: `share` of the reranker's and the rest of the global one, both standardized per query.
+    """Return (Q, d) fused scores: `share` of the reranker's and the rest of the global one, both standardized
+    per query.
 
     Args:
         similarities: (Q, K) global similarity of each neighbor; the first d count.
@@ -72,9 +75,9 @@ def choose_share(curve: pd.DataFrame) -> float:
 def swapped(reranker: RerankingTransformer) -> RerankingTransformer:
     """Return a copy that takes the query for the gallery photo and the other way round.
 
-    Only the segment embeddings tell the two sides apart: the positions of both photos are coded alike, and attention
-    does not know the order of its tokens. So score(q, g) of the copy is score(g, q) of the reranker, and the shortlists
-    need not be turned round.
+    Only the segment embeddings tell the two sides apart: the positions of both photos are coded alike, and
+    attention does not know the order of its tokens. So score(q, g) of the copy is score(g, q) of the
+    reranker, and the shortlists need not be turned round.
     """
     other = copy.deepcopy(reranker)
     with torch.no_grad():

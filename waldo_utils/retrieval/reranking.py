@@ -11,7 +11,7 @@ from tqdm import tqdm
 from waldo_utils.disk.resumable import ResumableArrays, fingerprint
 from waldo_utils.evaluation.metrics import recall_at_k
 from waldo_utils.models.devices import autocast, device
-from waldo_utils.models.networks import RerankingTransformer
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.models.scorer import GALLERY, QUERY, Scorer
 from waldo_utils.retrieval.exact import reorder
 
@@ -41,10 +41,11 @@ def rerank_scores(
         query_local: (Q, D, h, w) local features of the queries: an array, or a `storage.LocalStore`.
         gallery_local: (N, D, h, w) local features of the gallery, likewise.
         neighbors: (Q, K) rows of the gallery.
-        precision: float32 gives the scores of the transformer's `forward`; bfloat16 is up to twice as fast, but
-            its third digit decides between look-alikes, and some queries get another first neighbor.
-        again: so many of each query's best are scored again in float32, which mends that; the scores of the others
-            are lowered alike until they lie behind. So a neighbor's place can only differ from that of float32 where
+        precision: float32 gives the scores of the transformer's `forward`; bfloat16 is up to twice as fast,
+            but its third digit decides between look-alikes, and some queries get another first neighbor.
+        again: so many of each query's best are scored again in float32, which mends that; the scores of the
+            others are lowered alike until they lie behind. So a neighbor's place can only differ from that of
+            float32 where
             bfloat16 misses it among these best: twice as many as are looked at leave nothing to be seen.
         partial: a folder that keeps what is done until all is, so that a killed scoring goes on there;
             None: nothing is kept.
@@ -53,8 +54,8 @@ def rerank_scores(
         (Q, K) float32 scores.
 
     Raises:
-        ValueError: shapes do not fit together, neighbors are not rows of the gallery, `again` is more than they are,
-            or features or weights are not finite.
+        ValueError: shapes do not fit together, neighbors are not rows of the gallery, `again` is more than
+            they are, or features or weights are not finite.
     """
     _check_pairs(query_local, gallery_local, neighbors)
     if query_local.shape[1] != reranker.segment.embedding_dim:
@@ -97,7 +98,8 @@ def _shortlist_scores(
     query: np.ndarray,
     shortlist: np.ndarray,
 ) -> np.ndarray:
-    """Return (b, K) scores of the queries `query` (b,) against their `shortlist` (b, K), rows of the gallery."""
+    """Return (b, K) scores of the queries `query` (b,) against their `shortlist` (b, K), rows of the
+    gallery."""
     rows, positions = np.unique(shortlist, return_inverse=True)
     query_codes = scorer.encode(query_local, query, QUERY)
     gallery_codes = scorer.encode(gallery_local, rows, GALLERY)

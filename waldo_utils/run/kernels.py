@@ -18,8 +18,8 @@ from waldo_utils.disk.faults import REMEDIES
 from waldo_utils.disk.files import rename, write_atomically
 from waldo_utils.study import ROOT
 
-# glibc gives each large tensor back to the system and asks for it anew: kept instead, a training step on a CPU
-# is a tenth faster. Other C libraries take no notice.
+# glibc gives each large tensor back to the system and asks for it anew: kept instead, a training step on a
+# CPU is a tenth faster. Other C libraries take no notice.
 KEEP_MEMORY = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 GRACE = 10  # seconds that a kernel gets to end by itself when a run is stopped
 START = 300  # seconds that a kernel gets to start, on a machine that is busy with other things
@@ -55,15 +55,16 @@ def stoppable() -> Iterator[None]:
 def execute(notebook: Path, output: Path, parameters: dict, work: Path, lock: int | None = None) -> str:
     """Run one notebook with papermill in this Python and return what went wrong, in one line; "" for nothing.
 
-    When anything ends this function early, a signal above all, the kernel and what it started end first. When this
-    process is killed, the kernel notices within a second (ipykernel watches its parent) and keeps `lock` until then.
+    When anything ends this function early, a signal above all, the kernel and what it started end first. When
+    this process is killed, the kernel notices within a second (ipykernel watches its parent) and keeps `lock`
+    until then.
 
     Args:
         notebook: to run, in its folder.
         output: of the executed copy, which is written even when a cell fails.
         parameters: of the notebook.
-        work: folder for the kernel's connection file and IPython's settings, so that neither a home folder nor what
-            a user keeps there takes part.
+        work: folder for the kernel's connection file and IPython's settings, so that neither a home folder
+            nor what a user keeps there takes part.
         lock: file descriptor that the kernel inherits (see `locks.hold`).
     """
     from jupyter_client.manager import AsyncKernelManager
@@ -94,7 +95,8 @@ def execute(notebook: Path, output: Path, parameters: dict, work: Path, lock: in
     else:
         connection = {"transport_encryption": "auto"}
     future: Future[str] = Future()
-    # In a thread of its own: in the main thread nbclient would take the signals, and call a stop a dead kernel.
+    # In a thread of its own: in the main thread nbclient would take the signals, and call a stop a dead
+    # kernel.
     work_on = (future, notebook, partial, parameters, Manager, connection)
     threading.Thread(target=_run, args=work_on, daemon=True).start()
     try:
@@ -111,7 +113,8 @@ def execute(notebook: Path, output: Path, parameters: dict, work: Path, lock: in
 
 
 def _new_sockets(work: Path) -> Path:
-    """Return a new folder of this user alone for a kernel's sockets: in `work`, where its path is short enough."""
+    """Return a new folder of this user alone for a kernel's sockets: in `work`, where its path is short
+    enough."""
     sockets = work / "sockets"
     if len(os.fsencode(sockets)) > LONGEST_SOCKET:
         return Path(tempfile.mkdtemp(prefix="waldo-"))
@@ -164,7 +167,8 @@ def _run(
 
 
 def _forget_places(executed: Path, output: Path) -> None:
-    """Keep of the paths that papermill notes only the file's name: an executed copy says nothing of its machine."""
+    """Keep of the paths that papermill notes only the file's name: an executed copy says nothing of its
+    machine."""
     import nbformat
 
     with suppress(OSError, ValueError):  # one that was cut short stays as it is
@@ -175,7 +179,8 @@ def _forget_places(executed: Path, output: Path) -> None:
 
 
 def _remedy(message: str) -> str:
-    """Return ": " and what to do about an error of the system, which its message numbers; "" where it needs no more."""
+    """Return ": " and what to do about an error of the system, which its message numbers; "" where it needs
+    no more."""
     number = re.match(r"\[Errno (\d+)\]", message)
     remedy = REMEDIES.get(int(number[1])) if number else None
     return f": {remedy}" if remedy else ""
@@ -199,7 +204,8 @@ def _last(executed: Path) -> str:
 
 
 def _end(future: Future, started: list) -> None:
-    """Interrupt a kernel until it ends, and kill it with all that it started if it does not, or at a second signal."""
+    """Interrupt a kernel until it ends, and kill it with all that it started if it does not, or at a second
+    signal."""
     deadline = time.monotonic() + GRACE
     try:
         while not future.done() and time.monotonic() < deadline:
@@ -212,7 +218,8 @@ def _end(future: Future, started: list) -> None:
 
 
 def _signal(started: list, number: int, group: bool) -> None:
-    """Send a signal to the kernels, or to their process groups, in which are the processes that they started."""
+    """Send a signal to the kernels, or to their process groups, in which are the processes that they
+    started."""
     for manager in started:
         if manager.provisioner is not None and manager.provisioner.pid:
             with suppress(ProcessLookupError):
@@ -233,7 +240,8 @@ def kernel_folder() -> Path:
     """Return a folder with a kernel that runs this Python, whatever kernels the user has installed."""
     folder = Path(sys.prefix) / "share" / "waldo-jupyter"
     spec = {
-        # a kernel that is told to stop would log the interrupt as an error; what a cell raises is not logged there
+        # a kernel that is told to stop would log the interrupt as an error; what a cell raises is not logged
+        # there
         "argv": [
             sys.executable,
             "-m",

@@ -1,4 +1,5 @@
-"""Run the notebooks in order, only those whose notebook, code, settings or inputs changed or whose outputs are gone."""
+"""Run the notebooks in order, only those whose notebook, code, settings or inputs changed or whose outputs
+are gone."""
 
 import ast
 import hashlib
@@ -151,7 +152,8 @@ def run(
         stages: the notebooks and what they need.
 
     Returns:
-        0; 1 if a notebook failed: its executed copy is kept, and the next run starts with it; 130 or 143 if Ctrl+C
+        0; 1 if a notebook failed: its executed copy is kept, and the next run starts with it; 130 or 143 if
+        Ctrl+C
         or SIGTERM stopped it: the kernel has ended, and the next run goes on there.
 
     Raises:
@@ -261,8 +263,8 @@ def status(
 def _fingerprint(stage: Stage, study: Study, parameters: dict, folders: Folders) -> str:
     """Return a hash of all that a stage depends on; a needed stage counts by when it last ran.
 
-    That is: settings, parameters, the notebook, the code it imports, the versions of `LIBRARIES`, and for a notebook
-    that opens raw photos (imports `sources`) a digest of those.
+    That is: settings, parameters, the notebook, the code it imports, the versions of `LIBRARIES`, and for a
+    notebook that opens raw photos (imports `sources`) a digest of those.
     """
     notebook = folders.notebooks / f"{stage.stem}.ipynb"
     versions = [(name, version(name)) for name in LIBRARIES]
@@ -279,7 +281,8 @@ def _fingerprint(stage: Stage, study: Study, parameters: dict, folders: Folders)
 
 
 def _outputs(folders: Folders, since: float) -> list[str]:
-    """Return what was written since a moment (artifacts, tables, figures), as "data/..." and "results/..."."""
+    """Return what was written since a moment (artifacts, tables, figures), as "data/..." and
+    "results/..."."""
     from waldo_utils.disk.artifacts import WRITERS
 
     return [

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from waldo_utils.disk.artifacts import load_table, write_atomically
-from waldo_utils.evaluation import tables
+from waldo_utils.evaluation import reported
 from waldo_utils.experiments import benchmark
 from waldo_utils.study import PROFILES
 
@@ -14,16 +14,17 @@ SHOWN = ("mini", "grocery", "paper")
 
 
 def main_table() -> str:
-    """Return the reported figures beside each profile's, in per cent; profiles without results are "not run"."""
+    """Return the reported figures beside each profile's, in per cent; profiles without results are "not
+    run"."""
     rows = [
         "| Method | reported on SOP, R@1 / R@10 / R@100 | " + " | ".join(f"`{name}`" for name in SHOWN) + " |"
     ]
     rows.append("|---" * (2 + len(SHOWN)) + "|")
     mains = {name: _table(name, "main") for name in SHOWN}
-    for _, reported in tables.REPORTED.iterrows():
-        cells = [reported.method, _recalls(reported)]
+    for _, row in reported.REPORTED.iterrows():
+        cells = [row.method, _recalls(row)]
         for table in mains.values():
-            found = table[table.method == reported.method] if table is not None else []
+            found = table[table.method == row.method] if table is not None else []
             cells.append(_with_interval(found.iloc[0]) if len(found) else "not run")
         rows.append("| " + " | ".join(cells) + " |")
     notes = [
@@ -41,7 +42,8 @@ def main_table() -> str:
 
 
 def other_tables(name: str) -> str:
-    """Return the rerankings, the paired differences, the two protocols and the unknown products of one profile."""
+    """Return the rerankings, the paired differences, the two protocols and the unknown products of one
+    profile."""
     rerankings, differences, selection, openset = (
         _table(name, table) for table in ("rerankings", "differences", "selection", "openset")
     )
@@ -75,7 +77,8 @@ def other_tables(name: str) -> str:
 
 
 def speed_table(folder: Path = benchmark.FOLDER) -> str:
-    """Return what `benchmark --full` measured of reranking, and what the precisions change in each profile."""
+    """Return what `benchmark --full` measured of reranking, and what the precisions change in each
+    profile."""
     speeds, facts = benchmark.kept("speed_reranking", folder)
     searches, _ = benchmark.kept("speed_search", folder)
     if not facts:
@@ -128,7 +131,8 @@ def memory_table(folder: Path = benchmark.FOLDER) -> str:
 
 
 def update(path: Path, check: bool = False) -> int:
-    """Replace each marked block of the README by its table; with `check` only compare. Returns 0, or 1 if they differ.
+    """Replace each marked block of the README by its table; with `check` only compare. Returns 0, or 1 if
+    they differ.
 
     Raises:
         ValueError: a marker is missing.

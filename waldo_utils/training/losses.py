@@ -1,4 +1,5 @@
-"""The training losses of the study: contrastive for the global model, pairwise or list-wise for the reranker."""
+"""The training losses of the study: contrastive for the global model, pairwise or list-wise for the
+reranker."""
 
 import torch
 import torch.nn.functional as F
@@ -58,8 +59,9 @@ def pair_loss(positive_logits: Tensor, negative_logits: Tensor) -> Tensor:
 def list_loss(logits: Tensor, same: Tensor) -> Tensor:
     """Loss of the small profiles' reranker over lists of candidates, beside the published pair loss.
 
-    Binary cross-entropy of every pair, in which the candidates that show the anchor's product weigh as much as the
-    others of a list together, plus cross-entropy over each list: the first candidate should come out on top.
+    Binary cross-entropy of every pair, in which the candidates that show the anchor's product weigh as much
+    as the others of a list together, plus cross-entropy over each list: the first candidate should come out
+    on top.
 
     Args:
         logits: (A, 1 + n) scores of each anchor's candidates, the first of which shows its product.

@@ -1,7 +1,8 @@
 """Make the starting weights of the small profiles, on rendered products that no profile uses.
 
-The profile "paper" starts from ImageNet; a study of minutes on a CPU cannot afford such a start of its own, so it is
-made once, here, and shipped: `python -m waldo_utils pretrain`. Nothing of it is chosen on a profile's test products.
+The profile "paper" starts from ImageNet; a study of minutes on a CPU cannot afford such a start of its own,
+so it is made once, here, and shipped: `python -m waldo_utils pretrain`. Nothing of it is chosen on a
+profile's test products.
 """
 
 import copy
@@ -19,17 +20,19 @@ from safetensors.torch import save_file
 from torch import nn
 from tqdm import tqdm
 
-from waldo_utils.data import manifests
-from waldo_utils.data.images import PhotoCache, TestTransform, TrainTransform, build_cache
+from waldo_utils.data import checks, manifests
+from waldo_utils.data.photo_cache import PhotoCache, build_cache
+from waldo_utils.data.transforms import TestTransform, TrainTransform
 from waldo_utils.disk.artifacts import write_atomically
 from waldo_utils.miniature.datasets import render_sop
 from waldo_utils.models.devices import autocast, device
+from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.matching import calibrate, content_head, start_as_matching
-from waldo_utils.models.networks import ImageModel, RerankingTransformer
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact
 from waldo_utils.retrieval.features import PhotoBatches, extract_features
 from waldo_utils.study import GlobalStage, RenderedSet
-from waldo_utils.training import loop, validation
+from waldo_utils.training import global_training, loop, validation
 from waldo_utils.training.losses import list_loss
 from waldo_utils.training.samplers import hard_negatives
 
@@ -92,7 +95,7 @@ def pretrain(work: Path, weights: Path, settings: Pretraining | None = None) -> 
         drawn.difficulty,
         drawn.test_fraction,
     )
-    manifest = manifests.check_manifest(manifests.sop_manifest(root), root)
+    manifest = checks.check_manifest(manifests.sop_manifest(root), root)
     photos = build_cache(manifest, root, work / "photos", settings.image.resize)
     train, held = manifest[manifest.split == "train"], manifest[manifest.split == "test"]
     held = held[held.label.isin(held.label.unique()[: VALIDATION_PHOTOS // drawn.photos])]
@@ -101,7 +104,7 @@ def pretrain(work: Path, weights: Path, settings: Pretraining | None = None) -> 
     torch.manual_seed(settings.seed)
     model = ImageModel(settings.image.backbone, local_norm=settings.image.local_norm)
     transform = TestTransform(settings.image.resize, settings.image.size)
-    image_log = loop.train_global(
+    image_log = global_training.train_global(
         model,
         train_photos,
         train.label.to_numpy(),
@@ -136,12 +139,14 @@ def pretrain_reranker(
     held_labels: np.ndarray,
     settings: Pretraining,
 ) -> tuple[RerankingTransformer, pd.DataFrame]:
-    """Start a reranker as a matcher and train it and the local head on cached feature maps of two views per photo.
+    """Start a reranker as a matcher and train it and the local head on cached feature maps of two views per
+    photo.
 
     The loss is `list_loss`.
 
     Returns:
-        The reranker, with the weights that did best on the held-out photos, and a log: `epoch` (a tenth of the steps), `loss`, `validation R@1`, `seconds`.
+        The reranker, with the weights that did best on the held-out photos, and a log: `epoch` (a tenth of
+        the steps), `loss`, `validation R@1`, `seconds`.
     """
     image, transform = settings.image, TestTransform(settings.image.resize, settings.image.size)
     crops = TrainTransform(image.size, scale=(0.5, 1.0))
@@ -223,7 +228,8 @@ def _list(
 
 @torch.no_grad()
 def _maps(model: ImageModel, photos: PhotoCache, transform) -> tuple[torch.Tensor, np.ndarray]:
-    """Return float16 feature maps (N, channels, h, w) and global features (N, D) of one view of each photo."""
+    """Return float16 feature maps (N, channels, h, w) and global features (N, D) of one view of each
+    photo."""
     parts = [np.arange(i, min(i + 128, len(photos))) for i in range(0, len(photos), 128)]
     maps, embeddings = [], []
     for images in tqdm(

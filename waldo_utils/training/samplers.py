@@ -1,4 +1,5 @@
-"""What a training batch holds: identity batches for the global model; triplets or groups of look-alikes for the reranker."""
+"""What a training batch holds: identity batches for the global model; triplets or groups of look-alikes for
+the reranker."""
 
 from collections.abc import Iterator
 
@@ -109,10 +110,11 @@ def triplets(
 def look_alikes(
     labels: np.ndarray, negatives: list[np.ndarray], products: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw one epoch of groups of look-alike products, two photos of each; as many photos as there are, or just fewer.
+    """Draw one epoch of groups of look-alike products, two photos of each; as many photos as there are, or
+    just fewer.
 
-    A group grows around an anchor, each photo being one at most once: its product, and products of its hard negatives;
-    where these are too few, any others.
+    A group grows around an anchor, each photo being one at most once: its product, and products of its hard
+    negatives; where these are too few, any others.
 
     Args:
         labels: (N,) product of each photo.
@@ -124,7 +126,8 @@ def look_alikes(
         (G, products, 2) rows of `labels`.
 
     Raises:
-        ValueError: too few products have two photos, or no photo has both another photo of its product and a hard negative.
+        ValueError: too few products have two photos, or no photo has both another photo of its product and a
+            hard negative.
     """
     photos_of, usable = _anchors(labels, negatives)
     paired = np.array([label for label, photos in photos_of.items() if len(photos) > 1])
@@ -146,14 +149,16 @@ def look_alikes(
 
 
 def candidate_lists(groups: int, products: int, rng: np.random.Generator) -> np.ndarray:
-    """Make each photo of a batch of groups an anchor, with its product's other photo and one photo of each other product.
+    """Make each photo of a batch of groups an anchor, with its product's other photo and one photo of each
+    other product.
 
     Args:
         groups, products: of the batch; its photos are (groups, products, 2) in that order.
         rng: decides which photo of another product.
 
     Returns:
-        (groups * products * 2, products + 1) places in the batch: anchor, the right candidate, the wrong ones.
+        (groups * products * 2, products + 1) places in the batch: anchor, the right candidate, the wrong
+        ones.
     """
     place = np.arange(groups * products * 2).reshape(groups, products, 2)
     lists = []
@@ -168,7 +173,8 @@ def candidate_lists(groups: int, products: int, rng: np.random.Generator) -> np.
 
 
 def _anchors(labels: np.ndarray, negatives: list[np.ndarray]) -> tuple[dict[int, np.ndarray], np.ndarray]:
-    """Return the photos of each product, and the photos that have both another one of theirs and a hard negative."""
+    """Return the photos of each product, and the photos that have both another one of theirs and a hard
+    negative."""
     order = np.argsort(labels, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(labels[order]) != 0])
     photos_of = {labels[group[0]]: group for group in np.split(order, starts[1:])}

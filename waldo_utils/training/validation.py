@@ -1,4 +1,5 @@
-"""Recall of models as the trainings ask for it after each epoch: on held-out products, and on test for comparison."""
+"""Recall of models as the trainings ask for it after each epoch: on held-out products, and on test for
+comparison."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,7 +7,8 @@ import numpy as np
 from torch import Tensor
 
 from waldo_utils.evaluation import metrics
-from waldo_utils.models.networks import ImageModel, RerankingTransformer
+from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact
 from waldo_utils.retrieval.features import extract_features
 from waldo_utils.retrieval.reranking import rerank_scores
@@ -49,7 +51,8 @@ def reranked_recall(
 
 
 def first_hits(embedding: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return whether the first neighbor of each photo shows its product, under two ways to leave out the photo itself.
+    """Return whether the first neighbor of each photo shows its product, under two ways to leave out the
+    photo itself.
 
     Args:
         embedding: (N, D) global features, unit length.
@@ -71,7 +74,8 @@ def watch_test(
     transform: Callable[..., Tensor],
     keep: Callable[[int, np.ndarray], object],
 ) -> dict[str, float]:
-    """Look at the test photos after an epoch, for the comparison with the published choice; it chooses nothing here.
+    """Look at the test photos after an epoch, for the comparison with the published choice; it chooses
+    nothing here.
 
     Args:
         epoch: that has just ended.

@@ -34,7 +34,8 @@ def build(draws: Draws) -> Model:
 def _tower(
     model: Model, draws: Draws, body: Material, trim: Material, motif: np.ndarray
 ) -> tuple[float, ...]:
-    """Add what drip and pod machines share: a foot, a column with vents and a cord on its back, a head with the motif.
+    """Add what drip and pod machines share: a foot, a column with vents and a cord on its back, a head with
+    the motif.
 
     Returns width, height, depth, the head's height and the foot's height.
     """

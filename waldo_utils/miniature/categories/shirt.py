@@ -1,4 +1,5 @@
-"""Shirts: a garment laid on an invisible body, with a print on the chest and the back, sleeves and a collar."""
+"""Shirts: a garment laid on an invisible body, with a print on the chest and the back, sleeves and a
+collar."""
 
 import numpy as np
 

@@ -54,7 +54,8 @@ def build(draws: Draws) -> Model:
 
 
 def _skin(radius: float, end: float, bottom: float, height: float) -> Mesh:
-    """Return the side of the tube: a circle below that becomes a flat line above; texture by front and back."""
+    """Return the side of the tube: a circle below that becomes a flat line above; texture by front and
+    back."""
     t, halves = np.linspace(0, 1, 14)[:, None], []
     for face, sign in (("front", 1), ("back", -1)):
         angle = np.linspace(-np.pi / 2, np.pi / 2, 17)[None]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from waldo_utils.data import images
+from waldo_utils.data import photo_cache, reading, transforms
 
 RED = (200, 30, 40)
 
@@ -15,19 +15,19 @@ def test_modes_become_rgb(tmp_path):
     color = Image.new("RGB", (8, 6), RED)
     for mode, name in (("L", "grey.png"), ("P", "palette.png"), ("CMYK", "cmyk.jpg"), ("LA", "alpha.png")):
         color.convert(mode).save(tmp_path / name)
-        photo = images.read_photo(tmp_path / name)
+        photo = reading.read_photo(tmp_path / name)
         assert photo.mode == "RGB"
         assert photo.size == (8, 6)
 
 
 def test_transparent_parts_become_white(tmp_path):
     Image.new("RGBA", (4, 4), (*RED, 0)).save(tmp_path / "clear.png")
-    assert images.read_photo(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
+    assert reading.read_photo(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_sixteen_bit_grey_keeps_its_brightness(tmp_path):
     Image.fromarray(np.full((4, 4), 32768, np.uint16)).save(tmp_path / "deep.png")
-    assert images.read_photo(tmp_path / "deep.png").getpixel((0, 0))[0] == pytest.approx(127, abs=1)
+    assert reading.read_photo(tmp_path / "deep.png").getpixel((0, 0))[0] == pytest.approx(127, abs=1)
 
 
 def test_exif_rotation_is_applied(tmp_path):
@@ -35,7 +35,7 @@ def test_exif_rotation_is_applied(tmp_path):
     exif = photo.getexif()
     exif[0x0112] = 6  # turn clockwise
     photo.save(tmp_path / "turned.jpg", exif=exif)
-    assert images.read_photo(tmp_path / "turned.jpg").size == (4, 10)
+    assert reading.read_photo(tmp_path / "turned.jpg").size == (4, 10)
 
 
 @pytest.mark.parametrize("content", [b"", b"no photo", "cut"])
@@ -46,14 +46,14 @@ def test_broken_files_are_refused_by_name(tmp_path, content):
         content = path.read_bytes()[:300]
     path.write_bytes(content)
     with pytest.raises(ValueError, match="broken.jpg cannot be read as a photo"):
-        images.read_photo(path)
+        reading.read_photo(path)
 
 
 def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
     Image.new("RGB", (40, 40)).save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ValueError, match="bomb.png is too large"):
-        images.read_photo(tmp_path / "bomb.png")
+        reading.read_photo(tmp_path / "bomb.png")
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def cache(tmp_path):
     for i, size in enumerate([(40, 20), (20, 40), (10, 10)]):
         Image.new("RGB", size, (50 * i, 10, 20)).save(tmp_path / f"{i}.png")
     manifest = pd.DataFrame({"path": ["0.png", "1.png", "2.png"]})
-    return manifest, tmp_path, images.build_cache(manifest, tmp_path, tmp_path / "cache", 16)
+    return manifest, tmp_path, photo_cache.build_cache(manifest, tmp_path, tmp_path / "cache", 16)
 
 
 def test_the_cache_keeps_aspect_ratios_and_never_enlarges(cache):
@@ -75,15 +75,15 @@ def test_the_cache_keeps_aspect_ratios_and_never_enlarges(cache):
 def test_the_cache_is_reused_and_renewed_when_a_file_changes(cache):
     manifest, root, _ = cache
     time = (root / "cache" / "pixels.bin").stat().st_mtime_ns
-    images.build_cache(manifest, root, root / "cache", 16)
+    photo_cache.build_cache(manifest, root, root / "cache", 16)
     assert (root / "cache" / "pixels.bin").stat().st_mtime_ns == time
     Image.effect_noise((30, 30), 90).save(root / "2.png")
-    assert images.build_cache(manifest, root, root / "cache", 16)[2].shape == (3, 16, 16)
+    assert photo_cache.build_cache(manifest, root, root / "cache", 16)[2].shape == (3, 16, 16)
 
 
 def test_an_interrupted_cache_goes_on_where_it_stopped(cache, monkeypatch):
     manifest, root, whole = cache
-    decoded, read = [], images.read_photo
+    decoded, read = [], reading.read_photo
 
     def read_two(file):
         decoded.append(file.name)
@@ -91,14 +91,14 @@ def test_an_interrupted_cache_goes_on_where_it_stopped(cache, monkeypatch):
             raise KeyboardInterrupt
         return read(file)
 
-    monkeypatch.setattr(images, "DECODED", 1)
-    monkeypatch.setattr(images.inspect, "getsource", lambda function: "")
-    monkeypatch.setattr(images, "read_photo", read_two)
+    monkeypatch.setattr(photo_cache, "DECODED", 1)
+    monkeypatch.setattr(photo_cache.inspect, "getsource", lambda function: "")
+    monkeypatch.setattr(photo_cache, "read_photo", read_two)
     with pytest.raises(KeyboardInterrupt):
-        images.build_cache(manifest, root, root / "again", 16)
+        photo_cache.build_cache(manifest, root, root / "again", 16)
     with (root / "again" / "begun.bin").open("ab") as file:
         file.write(b"half a photo")
-    photos = images.build_cache(manifest, root, root / "again", 16)
+    photos = photo_cache.build_cache(manifest, root, root / "again", 16)
     assert decoded == ["0.png", "1.png", "2.png", "2.png"]
     assert (photos.pixels == whole.pixels).all()
     assert not list((root / "again").glob("begun*"))
@@ -110,34 +110,34 @@ def test_changed_bytes_of_a_cache_are_refused(cache):
     content[7] ^= 1
     (root / "cache" / "pixels.bin").write_bytes(content)
     with pytest.raises(ValueError, match="not those that were recorded.*run notebook 01_prepare_data"):
-        images.open_cache(root / "cache")
+        photo_cache.open_cache(root / "cache")
 
 
 def test_a_missing_cache_names_its_notebook(tmp_path):
     with pytest.raises(FileNotFoundError, match="run notebook 01_prepare_data"):
-        images.open_cache(tmp_path)
+        photo_cache.open_cache(tmp_path)
 
 
 def test_test_transform_squeezes_and_crops_the_middle():
     photo = torch.zeros(3, 8, 16, dtype=torch.uint8)
     photo[:, :, 8:] = 255  # right half white: column 4 of 8 after squeezing
-    result = images.TestTransform(8, 4)(photo)
+    result = transforms.TestTransform(8, 4)(photo)
     assert result.shape == (3, 4, 4)
     assert result[0, 0, 0] == 0
     assert result[0, 0, 3] == 1
     with pytest.raises(ValueError, match="make the crop smaller"):
-        images.TestTransform(4, 8)
+        transforms.TestTransform(4, 8)
 
 
 def test_train_transform_repeats_for_a_generator_and_stays_in_range():
     photo = torch.randint(0, 256, (3, 30, 40), dtype=torch.uint8)
-    transform = images.TrainTransform(16)
+    transform = transforms.TrainTransform(16)
     first, again = (transform(photo, torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(first, again)
     assert first.shape == (3, 16, 16)
     assert 0 <= first.min() <= first.max() <= 1
     assert not torch.equal(first, transform(photo, torch.Generator().manual_seed(4)))
-    assert images.TestTransform(30, 30)(photo[:, :, :30]).equal(photo[:, :, :30] / 255)
+    assert transforms.TestTransform(30, 30)(photo[:, :, :30]).equal(photo[:, :, :30] / 255)
 
 
 def test_a_fixed_crop_is_resized_as_torchvision_resizes_bytes(monkeypatch):
@@ -145,7 +145,7 @@ def test_a_fixed_crop_is_resized_as_torchvision_resizes_bytes(monkeypatch):
 
     photos = [torch.randint(0, 256, (3, 30 + i, 40), dtype=torch.uint8) for i in range(4)]
     boxes = np.array([[0, 0, 30, 40], [3, 5, 9, 12], [1, 2, 20, 30], [0, 10, 33, 3]])
-    transform = images.TrainTransform(16, flip=0.0)
+    transform = transforms.TrainTransform(16, flip=0.0)
     monkeypatch.setattr(transform, "crops", lambda shapes, generator: boxes)
     batch = transform.batch(photos, torch.Generator())
     assert batch.is_contiguous(memory_format=torch.channels_last)
@@ -167,7 +167,7 @@ def test_crops_are_drawn_as_torchvision_draws_them(shape, scale):
     stock = RandomResizedCrop(16, scale=scale)
     theirs = [stock.make_params([torch.empty(1, *shape)]) for _ in range(count)]
     theirs = np.array([[crop[side] for side in ("top", "left", "height", "width")] for crop in theirs])
-    ours = images.TrainTransform(16, scale=scale).crops(
+    ours = transforms.TrainTransform(16, scale=scale).crops(
         np.tile(shape, (count, 1)), torch.Generator().manual_seed(0)
     )
     assert (ours[:, :2] >= 0).all()
@@ -185,5 +185,7 @@ def test_crops_are_drawn_as_torchvision_draws_them(shape, scale):
 def test_half_of_the_photos_are_mirrored():
     photo = torch.zeros(3, 8, 8, dtype=torch.uint8)
     photo[:, :, 4:] = 255
-    batch = images.TrainTransform(8, scale=(1.0, 1.0)).batch([photo] * 400, torch.Generator().manual_seed(0))
+    batch = transforms.TrainTransform(8, scale=(1.0, 1.0)).batch(
+        [photo] * 400, torch.Generator().manual_seed(0)
+    )
     assert 160 <= (batch[:, 0, 4, 0] > batch[:, 0, 4, 7]).sum() <= 240  # four standard deviations

@@ -1,0 +1,238 @@
+"""Where raw data lie: found by their marks, unpacked from archives, or fetched."""
+
+import errno
+import http.client
+import os
+import re
+import shutil
+import stat
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
+
+from waldo_utils.disk.faults import explain, shorten
+from waldo_utils.study import ROOT
+
+WHOLE = r"[0-9]{1,18}"  # a whole number as list files and servers write it
+MOST_UNPACKED = 100  # times the size of its archive: photos hardly shrink, a bomb does a thousandfold
+GROCERY_ARCHIVE = "https://codeload.github.com/marcusklasson/GroceryStoreDataset/zip/refs/heads/master"
+HOW_TO_GET = {
+    "sop": "download Stanford_Online_Products.zip (https://cvgl.stanford.edu/projects/lifted_struct/; also linked from "
+    "the repository rksltnl/Deep-Metric-Learning-CVPR16) and set WALDO_DATA to it, its folder or a folder above",
+    "products10k": "download it (https://products-10k.github.io/), unpack it to a folder Products-10k with train.csv, "
+    "test_kaggletest.csv, train/ and test/, and put that into the folder that WALDO_DATA names, or beside it",
+    "grocery": "clone the repository marcusklasson/GroceryStoreDataset and set WALDO_DATA to it",
+}
+MARKS = {
+    "sop": ("Ebay_train.txt", ("", "Stanford_Online_Products")),
+    "products10k": ("train.csv", ("", "Products-10k", "products10k")),
+    "grocery": ("classes.csv", ("", "dataset", "grocery_store", "GroceryStoreDataset/dataset")),
+}
+
+
+def find_data(name: str) -> Path:
+    """Return the folder of a real data set: "sop", "products10k" or "grocery".
+
+    Looks at WALDO_DATA (see `find_in`), beside it for a folder or zip file of the set's own name, and under
+    data/downloads. Grocery Store is also looked for beside the project, and downloaded if it is nowhere.
+
+    Raises:
+        FileNotFoundError: it is nowhere; says how to get it.
+    """
+    mark, below = MARKS[name]
+    downloads = ROOT / "data" / "downloads" / name
+    places = [(downloads, below)]
+    if os.environ.get("WALDO_DATA"):
+        given = Path(os.environ["WALDO_DATA"])
+        if not given.exists():
+            raise FileNotFoundError(f"WALDO_DATA is {given}, which does not exist: {HOW_TO_GET[name]}")
+        places = [(given, below), (given.resolve().parent, below[1:]), *places]
+    if name == "grocery":
+        places.append((ROOT.parent / "shared" / "grocery_store", below))
+    for place, folders in places:
+        if found := _search(place, mark, folders):
+            return found
+    if name == "grocery":
+        return _inside(fetch(GROCERY_ARCHIVE, downloads), mark, below)
+    raise FileNotFoundError(
+        f"no {name} data in {', '.join(str(place) for place, _ in places)}: {HOW_TO_GET[name]}"
+    )
+
+
+def find_in(name: str, place: Path) -> Path:
+    """Return the folder of a data set in one place: its folder, one above it, or a zip file.
+
+    A zip file is unpacked beside itself, once.
+
+    Raises:
+        FileNotFoundError: it is not there; says how to get it.
+        ValueError: the zip file is damaged.
+    """
+    found = _search(place, *MARKS[name])
+    if found is None:
+        raise FileNotFoundError(f"no {name} data in {place}: {HOW_TO_GET[name]}")
+    return found
+
+
+def _search(place: Path, mark: str, folders: tuple[str, ...]) -> Path | None:
+    """Return the first of the folders below a place, or in a zip file of its name there, that holds the
+    mark."""
+    if place.is_file() and place.suffix == ".zip":
+        return _search(unpack(place), mark, folders)
+    for folder in folders:
+        if (place / folder / mark).exists():
+            return place / folder
+    for archive in (place / f"{folder}.zip" for folder in folders if folder):
+        if archive.is_file():
+            return _inside(unpack(archive), mark, ("", *folders))
+    return None
+
+
+def _inside(folder: Path, mark: str, below: tuple[str, ...]) -> Path:
+    for candidate in (folder, *(p for p in sorted(folder.iterdir()) if p.is_dir())):
+        for part in below:
+            if (candidate / part / mark).exists():
+                return candidate / part
+    raise FileNotFoundError(
+        f"{folder} holds no {mark}: remove it and the archive that it was unpacked from, they are not the data set"
+    )
+
+
+def unpack(archive: Path) -> Path:
+    """Unzip an archive into a folder of its name beside it, once and whole, and return the folder.
+
+    Raises:
+        ValueError: the archive is damaged, encrypted or a bomb, or has an entry that leads out of the folder,
+            is a link or comes twice.
+        OSError: the disk has too little room for it; gives the figure.
+    """
+    folder = archive.with_suffix("")
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise FileExistsError(f"{folder} is in the way of unpacking {archive}: rename or remove it")
+    with _damage_told(archive), zipfile.ZipFile(archive) as opened:
+        entries = opened.infolist()
+    _check_entries(archive, entries)
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir()
+        with _damage_told(archive), zipfile.ZipFile(archive) as opened:
+            for entry in tqdm(entries, desc=f"unpack {archive.name}", unit="file"):
+                if not entry.is_dir() and (partial / entry.filename).exists():
+                    raise ValueError(
+                        f"{archive} holds {shorten(entry.filename)!r} twice: do not trust it, fetch it again"
+                    )
+                opened.extract(entry, partial)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+@contextmanager
+def _damage_told(archive: Path) -> Iterator[None]:
+    """Turn what zipfile and its decoders raise over an archive into the errors of `unpack`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (None, errno.EINVAL):  # a decoder's, or a place before the file's begin
+            raise ValueError(f"{archive} is damaged ({error}): download it again") from None
+        raise OSError(f"{archive} could not be unpacked: {explain(error)}") from None
+    except Exception as error:  # BadZipFile, zlib.error, LZMAError, NotImplementedError, struct.error, ...
+        if str(archive) in str(error):  # our own
+            raise
+        raise ValueError(f"{archive} is damaged ({error}): download it again") from None
+
+
+def _check_entries(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
+    """Refuse an archive by its table of contents, before anything is unpacked; raises as `unpack` does."""
+    for entry in entries:
+        parts, name = PurePosixPath(entry.filename.replace("\\", "/")), shorten(entry.filename)
+        if parts.is_absolute() or ".." in parts.parts:
+            raise ValueError(
+                f"{archive} has an entry outside its folder ({name}): do not trust it, fetch it again"
+            )
+        if stat.S_ISLNK(entry.external_attr >> 16):
+            raise ValueError(f"{archive} has a link in it ({name}): do not trust it, fetch it again")
+        if entry.flag_bits & 1:
+            raise ValueError(
+                f"{archive} is encrypted ({name}): unpack it with its password beside the archive"
+            )
+    claimed, packed = sum(entry.file_size for entry in entries), archive.stat().st_size
+    if claimed > max(MOST_UNPACKED * packed, 1e9):
+        raise ValueError(
+            f"{archive} would grow from {packed / 1e9:.3f} to {claimed / 1e9:.1f} GB: do not trust it, fetch it again"
+        )
+    free = shutil.disk_usage(archive.parent).free
+    if claimed > free:
+        raise OSError(
+            f"{archive} unpacks to {claimed / 1e9:.1f} GB, {archive.parent} has {free / 1e9:.1f} GB: make room"
+        )
+
+
+def fetch(address: str, folder: Path) -> Path:
+    """Download a zip archive with a bar, going on where an earlier try stopped, check it and unpack it.
+
+    Returns:
+        The folder it was unpacked to.
+
+    Raises:
+        ConnectionError: the network or the server does not answer; says what to do by hand.
+        ValueError: what came is not a whole zip archive; it is removed, so that the next try starts anew.
+        OSError: it cannot be written here.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    archive, partial = folder / "archive.zip", folder / "archive.zip.part"
+    if not archive.exists():
+        _download(address, partial)
+        if not zipfile.is_zipfile(partial):
+            partial.unlink()
+            raise ValueError(f"{address} did not give a zip archive: {HOW_TO_GET['grocery']}")
+        partial.replace(archive)
+    try:
+        return unpack(archive)
+    except ValueError as error:
+        archive.unlink()
+        raise ValueError(f"{error}; it is removed here, run again to download it") from None
+
+
+def _download(address: str, partial: Path) -> None:
+    """Write what an address gives to a file, after what the file holds already; raises as `fetch` does."""
+    have = partial.stat().st_size if partial.exists() else 0
+    request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            start = have if answer.status == 206 else 0
+            length = answer.headers.get("Content-Length") or ""
+            total = int(length) + start if re.fullmatch(WHOLE, length) else None
+            bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc="download")
+            with bar, partial.open("ab" if start else "wb") as out:
+                while chunk := answer.read(1 << 20):
+                    out.write(chunk)
+                    bar.update(len(chunk))
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416:  # the part is no part of what the server has now
+            partial.unlink(missing_ok=True)
+            raise ConnectionError(
+                f"{address} has changed since the last try: run again to start anew"
+            ) from None
+        reason = " ".join(str(error).split())
+        raise ConnectionError(f"cannot download {address} ({reason}): {HOW_TO_GET['grocery']}") from None
+    except (http.client.HTTPException, OSError) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise OSError(
+                f"the download to {partial} stopped: {explain(error)}; run again to go on"
+            ) from None
+        raise ConnectionError(f"cannot download {address} ({error}): {HOW_TO_GET['grocery']}") from None
+    if total and partial.stat().st_size != total:
+        raise ConnectionError(
+            f"the download of {address} stopped at {partial.stat().st_size} of {total} bytes: run again to go on"
+        )

@@ -1,0 +1,29 @@
+"""What all figures share: colors that color-blind readers tell apart, and how a figure is saved."""
+
+import io
+from pathlib import Path
+
+from IPython.display import Image as DisplayedImage
+from matplotlib.figure import Figure
+from PIL import Image
+
+from waldo_utils.disk.artifacts import write_atomically
+
+# Okabe and Ito's colors.
+BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, GREY = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#666666"
+)  # fmt: skip
+FILLS = ((GREY, ""), (SKY, "//"), (BLUE, ""), (ORANGE, "\\\\"), (PURPLE, ""), (GREEN, "xx"))  # color, hatch
+STYLE = {
+    "font.size": 13, "axes.titlesize": 14, "axes.labelsize": 13, "axes.spines.top": False, "axes.spines.right": False,
+    "figure.dpi": 80, "legend.frameon": False, "axes.axisbelow": True,
+}  # fmt: skip
+
+
+def save(figure: Figure, path: Path, dpi: int = 100) -> DisplayedImage:
+    """Write a figure as a PNG of at most 160 colors and return it for display in a notebook."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=dpi, bbox_inches="tight", facecolor="white")
+    picture = Image.open(buffer).convert("RGB").quantize(160, dither=Image.Dither.FLOYDSTEINBERG)
+    write_atomically(path, lambda partial: picture.save(partial, optimize=True))
+    return DisplayedImage(filename=str(path))

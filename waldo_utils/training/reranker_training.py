@@ -1,0 +1,143 @@
+"""Train the reranking transformer on top of the image model."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from waldo_utils.data.transforms import TrainTransform
+from waldo_utils.models.devices import autocast, device
+from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.reranker import RerankingTransformer
+from waldo_utils.retrieval.features import CropBatches
+from waldo_utils.study import GlobalStage, RerankerStage
+from waldo_utils.training.loop import fit, progress
+from waldo_utils.training.losses import list_loss, pair_loss
+from waldo_utils.training.samplers import (
+    candidate_lists,
+    hard_negatives,
+    look_alikes,
+    triplets,
+)
+
+
+def train_reranker(
+    model: ImageModel,
+    reranker: RerankingTransformer,
+    photos: Sequence[Tensor],
+    labels: np.ndarray,
+    neighbors: np.ndarray,
+    settings: RerankerStage,
+    image_settings: GlobalStage,
+    seed: int,
+    validate: Callable[[], float],
+    checkpoint: Path,
+    finetune: bool = False,
+) -> pd.DataFrame:
+    """Train the reranking transformer on triplets with hard negatives from the training shortlist.
+
+    With `finetune=False` ("frozen") the backbone and the global head stay as they are, and the local head
+    and the transformer train; with `finetune=True` everything trains. BatchNorm stays in eval mode.
+    Each triplet gives a pair (anchor, positive) and a pair (anchor, negative) for `pair_loss`; with
+    `settings.group`, every photo of a group of look-alike products is an anchor whose candidates make a list
+    for `list_loss`, so that a photo that went through the backbone once serves in many pairs. Finetuning has
+    a learning rate of its own for the image model.
+
+    Args:
+        model, reranker: trained in place; at the end they hold the weights of the epoch that `validate` liked
+            best, the start (epoch 0) included.
+        photos: the N train photos, each a (3, h, w) uint8 tensor.
+        labels: (N,) product of each of them.
+        neighbors: (N, K) nearest train photos of each by the *global* model, as rows of `photos`.
+        settings: the recipe.
+        image_settings: crops and sizes of the photos.
+        seed: of the triplets and the crops.
+        validate: recall@1 after reranking, on products held out from training.
+        checkpoint: file that keeps the state after each epoch and every `SAVE_EVERY` seconds; training
+            resumes from it.
+        finetune: whether the backbone trains too.
+
+    Returns:
+        One row per epoch: `epoch`, `loss`, `validation R@1`, `seconds`.
+    """
+    negatives = hard_negatives(neighbors, labels, settings.negatives)
+    epochs = settings.finetune_epochs if finetune else settings.epochs
+    scale = settings.crop_scale or image_settings.crop_scale
+    transform = TrainTransform(image_settings.size, scale=scale, flip=image_settings.flip)
+    trained = nn.ModuleDict({"model": model, "reranker": reranker}).to(device())
+    for parameter in (*model.backbone.parameters(), *model.global_head.parameters()):
+        parameter.requires_grad_(finetune)
+
+    def steps_from(epoch: int, start: int) -> Iterator[Tensor]:
+        batches = _reranker_batches(labels, negatives, settings, np.random.default_rng([seed, epoch]))
+        trained.eval()
+        rows = [photos_of_batch for photos_of_batch, _ in batches]
+        loader = CropBatches(photos, rows, transform, seed=1000 * seed + epoch).loader(start)
+        for images, (_, lists) in zip(
+            progress(loader, epoch, start, len(batches)), batches[start:], strict=True
+        ):
+            yield reranker_gradients(model, reranker, images, torch.from_numpy(lists).to(device()), finetune)
+
+    try:
+        return fit(
+            trained,
+            steps_from,
+            len(_reranker_batches(labels, negatives, settings, np.random.default_rng(0))),
+            epochs,
+            "adamw",
+            [
+                (model, settings.finetune_learning_rate if finetune else settings.learning_rate),
+                (reranker, settings.learning_rate),
+            ],
+            settings.weight_decay,
+            settings.drops,
+            validate,
+            checkpoint,
+        )
+    finally:
+        model.requires_grad_(True)
+
+
+def _reranker_batches(
+    labels: np.ndarray, negatives: list[np.ndarray], settings: RerankerStage, rng: np.random.Generator
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Draw one epoch: for each batch the rows (P,) of its photos, and lists (B, 2 + n) of places in it.
+
+    A list is an anchor, a photo of its product and n photos of others.
+    """
+    if settings.group is None:
+        drawn = triplets(labels, negatives, settings.triplets_per_epoch, rng)  # (T, 3)
+        parts = [drawn[i : i + settings.triplets] for i in range(0, len(drawn), settings.triplets)]
+        return [(part.ravel(), np.arange(part.size).reshape(part.shape)) for part in parts]
+    drawn = look_alikes(labels, negatives, settings.group, rng)  # (G, products, 2)
+    parts = [drawn[i : i + settings.groups] for i in range(0, len(drawn), settings.groups)]
+    return [(part.ravel(), candidate_lists(len(part), settings.group, rng)) for part in parts]
+
+
+def reranker_gradients(
+    model: ImageModel, reranker: RerankingTransformer, images: Tensor, lists: Tensor, finetune: bool
+) -> Tensor:
+    """Add the gradients of the reranker's loss over a batch to the models' and return the loss, detached.
+
+    Args:
+        model, reranker: the models.
+        images: (P, 3, size, size) photos of the batch.
+        lists: (B, 2 + n) places in it: an anchor, a photo of its product, n photos of others.
+            One wrong candidate makes a pair for `pair_loss`, several a list for `list_loss`.
+        finetune: whether the backbone trains too.
+    """
+    candidates = lists[:, 1:]  # (B, 1 + n): the right one first
+    anchors = lists[:, :1].expand_as(candidates)
+    with autocast():
+        with torch.set_grad_enabled(finetune):
+            features = model.feature_map(images)
+        local = model.local_features(features)
+        logits = reranker(local[anchors.flatten()], local[candidates.flatten()]).view(candidates.shape)
+    right = torch.zeros_like(logits, dtype=torch.bool)
+    right[:, 0] = True
+    loss = pair_loss(logits[:, 0], logits[:, 1]) if logits.shape[1] == 2 else list_loss(logits, right)
+    loss.backward()
+    return loss.detach()
