@@ -318,8 +318,7 @@ def matches(answer: Answer, gallery: Gallery, top: int = 10) -> pd.DataFrame:
 
     Returns:
         One row per match: `rank`, `global rank`, `change` (places won by reranking), `score`, `similarity`,
-            `name`,
-        `product`, `category`, `row` (of the gallery).
+        `name`, `product`, `category`, `row` (of the gallery).
     """
     order = answer.reranked[:top]
     rows = answer.rows[order]

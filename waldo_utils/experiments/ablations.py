@@ -320,8 +320,8 @@ def clear_changes(grid: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per method and stage: `method`, `stage`, `R@1 fell` and `R@1 rose` (transforms with their
-            severities), and
-        `intervals` (how many there are; about one in twenty leaves out zero by chance).
+        severities), and `intervals` (how many there are; about one in twenty leaves out zero by
+        chance).
     """
     table = []
     for (method, stage), rows in grid[grid.stage != "none"].groupby(["method", "stage"], sort=False):

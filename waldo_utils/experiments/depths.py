@@ -206,8 +206,7 @@ def grid_table(
 
     Returns:
         One row per cell: `input`, `flip`, `depth`, `R@1`, `R@10` (where the shortlist has ten), each with
-            `... low` and
-        `... high`; `queries`, `products`.
+        `... low` and `... high`; `queries`, `products`.
     """
     names = [name for name in ("R@1", "R@10") if int(name[2:]) <= next(iter(hits.values())).shape[1]]
     values = np.stack(

@@ -131,8 +131,7 @@ def batch_memory(settings: GlobalStage, batches: Sequence[int], micro_batch: int
 
     Returns:
         One row per size and way: `batch`, `gradients` ("whole batch", "cached, 32 at once"), `GB` that the
-            step
-        took at its peak beyond what the process held before it.
+        step took at its peak beyond what the process held before it.
     """
     rows = []
     for batch in batches:
