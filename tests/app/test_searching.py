@@ -17,7 +17,7 @@ from waldo_utils.retrieval import exact, reranking
 
 def small_models(seed=0):
     torch.manual_seed(seed)
-    image = ImageModel("resnet18", dim=16, local_norm=4.0).eval()
+    image = ImageModel("efficientnet_lite0", dim=16).eval()
     reranker = RerankingTransformer(dim=16, heads=2, layers=2, feedforward=32).eval()
     return Models(image, image, reranker, TestTransform(32, 32), 32, "random", False, f"digest{seed}")
 

@@ -15,7 +15,7 @@ from waldo_utils.models.devices import autocast, device
 from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact
-from waldo_utils.retrieval.features import PhotoBatches
+from waldo_utils.retrieval.batches import PhotoBatches
 from waldo_utils.retrieval.reranking import rerank_scores
 
 STAGES = ("shortlist", "reranker", "both")

@@ -12,7 +12,8 @@ from torch.utils.data import Subset
 from waldo_utils.data.transforms import TestTransform
 from waldo_utils.evaluation import metrics
 from waldo_utils.evaluation.comparisons import metric_values
-from waldo_utils.models.image_model import IMAGENET_MEAN, ImageModel
+from waldo_utils.models.backbones import IMAGENET_MEAN
+from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact
 from waldo_utils.retrieval.features import extract_features
