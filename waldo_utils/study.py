@@ -197,3 +197,14 @@ PROFILES: dict[str, Study] = {
         ),
     )
 }
+
+
+def find_profile(name: str) -> Study:
+    """Return the study of a profile.
+
+    Raises:
+        ValueError: there is no such profile; lists those there are.
+    """
+    if name not in PROFILES:
+        raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
+    return PROFILES[name]

@@ -61,8 +61,8 @@ SEARCH_CODE = ("retrieval/reranking.py", "retrieval/exact.py", "models/scorer.py
 # them.
 CODE = {
     "data": ("data/checks.py", "data/manifests.py"),
-    "global": (*TRAINING_CODE, "training/global_training.py", *SEARCH_CODE),
-    "reranker": (*TRAINING_CODE, "training/reranker_training.py", *SEARCH_CODE),
+    "global": (*TRAINING_CODE, "training/global_training.py", "training/chain.py", *SEARCH_CODE),
+    "reranker": (*TRAINING_CODE, "training/reranker_training.py", "training/chain.py", *SEARCH_CODE),
     "transfer": (*FEATURE_CODE, *SEARCH_CODE),
 }
 
