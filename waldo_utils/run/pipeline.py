@@ -37,19 +37,19 @@ STAGES = (
     Stage("04_ablate_transforms", ("03_train_reranker",)),
     Stage("05_evaluate_products10k", ("03_train_reranker",)),
     Stage("06_categories_and_neighbors", ("03_train_reranker",)),
-    Stage("10_depth_fusion_baselines", ("03_train_reranker",)),
+    Stage("07_depth_fusion_baselines", ("03_train_reranker",)),
     Stage(
-        "07_results",
+        "08_results",
         (
             "03_train_reranker",
             "04_ablate_transforms",
             "05_evaluate_products10k",
             "06_categories_and_neighbors",
-            "10_depth_fusion_baselines",
+            "07_depth_fusion_baselines",
         ),
     ),
-    Stage("08_speed_and_scale", ("03_train_reranker",)),
-    Stage("09_demo", ("03_train_reranker",)),
+    Stage("09_speed_and_scale", ("03_train_reranker",)),
+    Stage("10_demo", ("03_train_reranker",)),
 )
 
 
