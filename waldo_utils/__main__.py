@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     run = commands.add_parser("run", help="run the notebooks, only what changed")
     run.add_argument("--profile", default="mini", help=f"one of {', '.join(PROFILES)} (default: mini)")
     run.add_argument("--force", action="store_true", help="run everything again")
-    run.add_argument("--only", metavar="NOTEBOOK", help="run a single notebook, for example 07_results")
+    run.add_argument("--only", metavar="NOTEBOOK", help="run a single notebook, for example 08_results")
     run.add_argument(
         "--param", action="append", default=[], metavar="NAME=VALUE", help="another notebook parameter"
     )

@@ -55,6 +55,7 @@ class GlobalStage:
     batch: int = 800  # photos
     micro_batch: int | None = None  # photos whose activations are held at once; None: the whole batch's
     photos_per_product: int = 2
+    families_meet: bool = False  # whether look-alikes (a rendered set's families) come in one batch
     optimizer: str = "sgd"  # Nesterov momentum 0.9
     learning_rate: float = 0.001
     head_learning_rate: float | None = None  # of the global projection; None: as the backbone's
@@ -84,7 +85,9 @@ class RerankerStage:
     groups: int = 12  # per batch
     crop_scale: tuple[float, float] | None = None  # of the train photos; None: as the global stage's
     learning_rate: float = 1e-4
-    local_learning_rate: float | None = None  # of the local projection; None: as the transformer's
+    local_learning_rate: float | None = (
+        None  # of the local projection while frozen; None: as the transformer's
+    )
     weight_decay: float = 4e-4
     drops: tuple[int, ...] = (60, 80)
     finetune_epochs: int = 100
@@ -126,9 +129,10 @@ _SMALL_GLOBAL = GlobalStage(
     crop_scale=(0.3, 1.0),
     epochs=2,
     batch=96,
+    families_meet=True,
     optimizer="adamw",
     learning_rate=1e-4,
-    head_learning_rate=1e-3,
+    head_learning_rate=5e-4,
     drops=(),
 )
 _SMALL_RERANKER = RerankerStage(
@@ -139,9 +143,9 @@ _SMALL_RERANKER = RerankerStage(
     negatives=30,
     group=4,
     learning_rate=3e-4,
-    local_learning_rate=4e-3,
+    local_learning_rate=2e-3,
     drops=(),
-    finetune_epochs=3,
+    finetune_epochs=2,
     finetune_learning_rate=1e-4,
 )
 _TRANSFER = RenderedSet(seed=2, families=8, size=144, difficulty=0.3)
@@ -204,3 +208,14 @@ PROFILES: dict[str, Study] = {
         ),
     )
 }
+
+
+def find_profile(name: str) -> Study:
+    """Return the study of a profile.
+
+    Raises:
+        ValueError: there is no such profile; lists those there are.
+    """
+    if name not in PROFILES:
+        raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
+    return PROFILES[name]

@@ -66,7 +66,7 @@ def examples(gallery: Gallery, count: int = 12) -> list[int]:
 
 
 def open_demo(study: Study) -> "Demo":
-    """Return the demo of a profile: its test photos as gallery, and the threshold where notebook 09 has left
+    """Return the demo of a profile: its test photos as gallery, and the threshold where notebook 10 has left
     one.
 
     Raises: as `searching.open_models` and `searching.study_gallery`.

@@ -9,7 +9,7 @@ from waldo_utils.run import kernels, pipeline
 from waldo_utils.study import ROOT, Study
 
 TEMPLATES = Path(__file__).parent / "page_template"
-NOTEBOOK = ROOT / "notebooks" / "09_demo.ipynb"
+NOTEBOOK = ROOT / "notebooks" / "10_demo.ipynb"
 LARGEST_UPLOAD = 200 * 2**20  # bytes of a message; tornado's own limit of 10 MB is below many photos
 
 

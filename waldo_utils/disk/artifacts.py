@@ -55,16 +55,18 @@ FEATURE_CODE = (
 TRAINING_CODE = (
     *FEATURE_CODE,
     "models/starting_weights.py",
+    "training/chain.py",
     "training/loop.py",
     "training/losses.py",
     "training/samplers.py",
 )
+GLOBAL_CODE = ("training/beginning.py", "training/global_training.py", "training/mixing.py")
 SEARCH_CODE = ("retrieval/reranking.py", "retrieval/exact.py", "models/scorer.py")
 # First part of an artifact's name -> the files of the package that decide what is in it; its notebook imports
 # them.
 CODE = {
     "data": ("data/checks.py", "data/manifests.py"),
-    "global": (*TRAINING_CODE, "training/global_training.py", "training/mixing.py", *SEARCH_CODE),
+    "global": (*TRAINING_CODE, *GLOBAL_CODE, *SEARCH_CODE),
     "reranker": (*TRAINING_CODE, "training/reranker_training.py", *SEARCH_CODE),
     "transfer": (*FEATURE_CODE, *SEARCH_CODE),
 }

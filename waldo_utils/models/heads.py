@@ -36,8 +36,9 @@ def principal_axes(averages: np.ndarray, dim: int) -> np.ndarray:
 
 @torch.no_grad()
 def start_at(model: ImageModel, axes: np.ndarray) -> None:
-    """Set the global projection to some axes, in place: (dim, channels)."""
-    model.global_head.weight.copy_(torch.from_numpy(axes))
+    """Set the global projection to some axes (axes, channels), in place; what it has beyond them to zero."""
+    model.global_head.weight.zero_()
+    model.global_head.weight[: len(axes)] = torch.from_numpy(axes)
     model.global_head.bias.zero_()
 
 

@@ -16,7 +16,8 @@ from waldo_utils.disk import locks
 from waldo_utils.disk.files import check_writable, remove_partials, write_atomically
 from waldo_utils.run import kernels
 from waldo_utils.run.report import write_report
-from waldo_utils.study import PROFILES, ROOT, Study
+from waldo_utils.study import ROOT, Study
+from waldo_utils.study import find_profile as find_profile  # the command line asks for it here
 
 LIBRARIES = ("numpy", "pandas", "pillow", "torch", "torchvision")  # another version may give other figures
 
@@ -36,19 +37,19 @@ STAGES = (
     Stage("04_ablate_transforms", ("03_train_reranker",)),
     Stage("05_evaluate_products10k", ("03_train_reranker",)),
     Stage("06_categories_and_neighbors", ("03_train_reranker",)),
-    Stage("10_depth_fusion_baselines", ("03_train_reranker",)),
+    Stage("07_depth_fusion_baselines", ("03_train_reranker",)),
     Stage(
-        "07_results",
+        "08_results",
         (
             "03_train_reranker",
             "04_ablate_transforms",
             "05_evaluate_products10k",
             "06_categories_and_neighbors",
-            "10_depth_fusion_baselines",
+            "07_depth_fusion_baselines",
         ),
     ),
-    Stage("08_speed_and_scale", ("03_train_reranker",)),
-    Stage("09_demo", ("03_train_reranker",)),
+    Stage("09_speed_and_scale", ("03_train_reranker",)),
+    Stage("10_demo", ("03_train_reranker",)),
 )
 
 
@@ -64,17 +65,6 @@ class Folders:
     def of(cls, study: Study) -> "Folders":
         """Return the project's own folders for a study."""
         return cls(ROOT / "notebooks", ROOT / "results" / study.name, ROOT / "data" / study.name)
-
-
-def find_profile(name: str) -> Study:
-    """Return the study of a profile.
-
-    Raises:
-        ValueError: there is no such profile; lists those there are.
-    """
-    if name not in PROFILES:
-        raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
-    return PROFILES[name]
 
 
 def sources(notebook: Path, package: Path = ROOT / "waldo_utils") -> list[Path]:

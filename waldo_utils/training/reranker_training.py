@@ -72,6 +72,9 @@ def train_reranker(
     for parameter in (*model.backbone.parameters(), *model.global_head.parameters()):
         parameter.requires_grad_(finetune)
 
+    local_rate = (
+        settings.learning_rate if finetune else settings.local_learning_rate or settings.learning_rate
+    )
     last_map = model.feature_map if finetune else map_of(model)
 
     def steps_from(epoch: int, start: int) -> Iterator[Tensor]:
@@ -95,7 +98,7 @@ def train_reranker(
             "adamw",
             [
                 (model.backbone, settings.finetune_learning_rate),
-                (model.local_head, settings.local_learning_rate or settings.learning_rate),
+                (model.local_head, local_rate),
                 (reranker, settings.learning_rate),
             ],
             settings.weight_decay,
