@@ -63,7 +63,7 @@ CODE = {
     "data": ("data/checks.py", "data/manifests.py"),
     "global": (*TRAINING_CODE, "training/global_training.py", "training/chain.py", *SEARCH_CODE),
     "reranker": (*TRAINING_CODE, "training/reranker_training.py", "training/chain.py", *SEARCH_CODE),
-    "transfer": (*FEATURE_CODE, *SEARCH_CODE),
+    "transfer": (*FEATURE_CODE, "experiments/transfer.py", *SEARCH_CODE),
 }
 
 

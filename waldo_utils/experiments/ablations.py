@@ -1,6 +1,7 @@
 """What image transforms do to retrieval, by the stage that sees them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,15 +9,21 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from waldo_utils.data.splits import Split
+from waldo_utils.data.transforms import TestTransform
+from waldo_utils.disk import artifacts
 from waldo_utils.evaluation import metrics
 from waldo_utils.evaluation.reported import REPORTED, REPORTED_TRANSFORMS
 from waldo_utils.experiments.severities import ONE_LEVEL, SEVERITIES, Variant
+from waldo_utils.models import starting_weights, trained
 from waldo_utils.models.devices import autocast, device
 from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact
-from waldo_utils.retrieval.features import PhotoBatches
+from waldo_utils.retrieval.features import PhotoBatches, extract_features
 from waldo_utils.retrieval.reranking import rerank_scores
+from waldo_utils.study import Study
+from waldo_utils.training import reranker_training
 
 STAGES = ("shortlist", "reranker", "both")
 QUERIES = 100  # about so many, at least one of each product
@@ -201,6 +208,52 @@ def transform_grid(
         names, found, [untransformed[name] for name in names.method], labels[queries], resamples
     )
     return table.assign(reported=table["transform"].isin(NEAREST_SEVERITY))
+
+
+def training_table(study: Study, seed: int, train: Split, test: Split, neighbors: np.ndarray) -> pd.DataFrame:
+    """Train the frozen reranker without each of the training's transforms, for one epoch, and rerank
+    untransformed photos with it.
+
+    Args:
+        study: whose CO gives the features.
+        seed: of CO and of the trainings.
+        train: the photos to train on.
+        test: the N photos that ask and are searched.
+        neighbors: (N, K) shortlists of the test photos, rows of `test`.
+
+    Returns:
+        One row per training: `training`, `loss`, `reported` (whether the report has the row), and the columns
+        of `recall_table`, against the training with all transforms.
+    """
+    transform = TestTransform(study.global_.resize, study.global_.size)
+    train_neighbors = artifacts.load_array(study, f"global/seed{seed}/train_neighbors")
+    changes = {
+        "flip and crop": study,
+        "no flip": replace(study, global_=replace(study.global_, flip=0.0)),
+        "no crop": replace(study, reranker=replace(study.reranker, crop_scale=(1.0, 1.0))),
+    }
+    rows, hits = [], []
+    for name, changed in changes.items():
+        model, reranker = trained.global_model(study, seed), starting_weights.reranker(study.reranker)
+        checkpoint = f"reranker/seed{seed}/ablation_{name.replace(' ', '_')}"
+        log = reranker_training.train_reranker(
+            model,
+            reranker,
+            train.photos,
+            train.labels,
+            train_neighbors,
+            replace(changed.reranker, epochs=1),
+            changed.global_,
+            seed,
+            validate=lambda: 0.0,  # the last epoch counts
+            checkpoint=artifacts.checkpoint_path(changed, checkpoint),
+        )
+        _, local = extract_features(model, test.photos, transform)
+        scores = rerank_scores(reranker, local, local, neighbors[:, : study.evaluation.depth])
+        rows.append({"training": name, "loss": log.loss.iloc[-1], "reported": name == "no flip"})
+        hits.append(metrics.hits(exact.reorder(neighbors, scores), test.labels, test.labels))
+    first = [0] * len(hits)
+    return recall_table(pd.DataFrame(rows), hits, first, test.labels, study.evaluation.resamples)
 
 
 def recall_table(
