@@ -33,8 +33,9 @@ def co(table: pd.DataFrame, selection: pd.DataFrame) -> str:
     row = table[table.method == "CO"].iloc[0]
     last = [name for name in ("R@10", "R@100") if name in table][-1]
     first = (
-        f"The first neighbor is right for {row['R@1']:.1%} of the queries and one of the first {last[2:]} for "
-        f"{row[last]:.1%}: the {100 * (row[last] - row['R@1']):.1f} points between are what a reranker can win."
+        f"The first neighbor is right for {row['R@1']:.1%} of the queries and one of the first {last[2:]} "
+        f"for {row[last]:.1%}: the {100 * (row[last] - row['R@1']):.1f} points between are what a reranker "
+        "can win."
     )
     published = selection[selection.protocol == "as published"]
     if published.empty:
@@ -57,8 +58,8 @@ def reranking(table: pd.DataFrame, differences: pd.DataFrame) -> str:
     recall = table.set_index("method")["R@1"]
     alone, mixed = (recall[f"CO + RRT (finetuned){end}"] for end in ("", " + global score"))
     return (
-        f"The two steps of the published table, in recall@1 here: {'; '.join(read)}. With the global score added, "
-        f"recall@1 of CO + RRT (finetuned) goes from {alone:.1%} to {mixed:.1%}."
+        f"The two steps of the published table, in recall@1 here: {'; '.join(read)}. With the global score "
+        f"added, recall@1 of CO + RRT (finetuned) goes from {alone:.1%} to {mixed:.1%}."
     )
 
 
@@ -77,8 +78,8 @@ def data(counts: pd.DataFrame, copies: int) -> str:
         "a query with such a copy is easy, however good the model."
     )
     return (
-        f"Recall is a share of {row.photos:,} test photos, and its interval is drawn over their {row.products:,} "
-        f"products. {easy}"
+        f"Recall is a share of {row.photos:,} test photos, and its interval is drawn over their "
+        f"{row.products:,} products. {easy}"
     )
 
 
@@ -100,9 +101,9 @@ def transforms(grid: pd.DataFrame, trainings: pd.DataFrame, method: str = "CO + 
         )
     read = [f"{row.training}: {_points(row)}" for row in trainings.iloc[1:].itertuples()]
     return (
-        f"Where both stages see the transform, recall@1 of {method} falls in {len(fell)} of {len(rows)} cases and "
-        f"rises in {len(rose)}{worst}; in the others no difference was found. Trained otherwise than with "
-        f"{trainings.training.iloc[0]}, {'; '.join(read)}."
+        f"Where both stages see the transform, recall@1 of {method} falls in {len(fell)} of {len(rows)} "
+        f"cases and rises in {len(rose)}{worst}; in the others no difference was found. Trained otherwise "
+        f"than with {trainings.training.iloc[0]}, {'; '.join(read)}."
     )
 
 
@@ -124,9 +125,10 @@ def transfer(table: pd.DataFrame, main: pd.DataFrame, method: str = "CO + RRT (f
         )
     ]
     return (
-        f"Recall@1 of {method} is {theirs['R@1']:.1%} on kinds of products that it has not seen and {ours['R@1']:.1%} "
-        f"on its own, and the two intervals {'lie apart' if apart else 'overlap'}. Reranking takes recall@1 of CO, "
-        f"{'; '.join(read)}; how many photos of the right product a gallery holds makes the two incomparable."
+        f"Recall@1 of {method} is {theirs['R@1']:.1%} on kinds of products that it has not seen and "
+        f"{ours['R@1']:.1%} on its own, and the two intervals {'lie apart' if apart else 'overlap'}. "
+        f"Reranking takes recall@1 of CO, {'; '.join(read)}; how many photos of the right "
+        "product a gallery holds makes the two incomparable."
     )
 
 
@@ -141,9 +143,10 @@ def categories(table: pd.DataFrame, openset: pd.DataFrame, method: str = "CO + R
     rows = table[(table.method == method) & (table.category != "macro mean")].set_index("category")["R@1"]
     row = openset.set_index("method").loc[method]
     return (
-        f"Recall@1 of {method} lies between {rows.min():.1%} ({rows.idxmin()}) and {rows.max():.1%} ({rows.idxmax()}). "
-        f"A threshold that keeps 95 % of the answerable validation queries keeps {row['true accept']:.1%} of the test "
-        f"queries whose product is there, and lets {row['false accept']:.1%} pass whose product is not."
+        f"Recall@1 of {method} lies between {rows.min():.1%} ({rows.idxmin()}) and {rows.max():.1%} "
+        f"({rows.idxmax()}). A threshold that keeps 95 % of the answerable validation queries keeps "
+        f"{row['true accept']:.1%} of the test queries whose product is there, and lets "
+        f"{row['false accept']:.1%} pass whose product is not."
     )
 
 
@@ -163,8 +166,8 @@ def depth(cells: pd.DataFrame, baselines: pd.DataFrame, learned: str = "CO + RRT
     ahead = rows[rows.high < 0].baseline.tolist()
     return (
         f"{len(clear)} of {len(cells)} changes of depth, crop or flip move recall@1 by more than chance: "
-        f"{_listed(clear.method.tolist())}. Of the baselines, {learned} is higher in recall@1 than {_listed(beaten)} and "
-        f"lower than {_listed(ahead)}; from the others no difference was found."
+        f"{_listed(clear.method.tolist())}. Of the baselines, {learned} is higher in recall@1 than "
+        f"{_listed(beaten)} and lower than {_listed(ahead)}; from the others no difference was found."
     )
 
 
@@ -181,8 +184,9 @@ def results(differences: pd.DataFrame, transfer_table: pd.DataFrame) -> str:
     found = [pair for pair, word in zip(pairs, words, strict=True) if word == "higher"]
     lost = [pair for pair, word in zip(pairs, words, strict=True) if word == "lower"]
     return (
-        f"Of {len(rows)} differences in recall@1, {len(found)} are found higher ({_listed(found)}) and {len(lost)} "
-        f"lower ({_listed(lost)}), on {rows.queries.iloc[0]:,} queries of {rows.products.iloc[0]:,} products. "
+        f"Of {len(rows)} differences in recall@1, {len(found)} are found higher ({_listed(found)}) and "
+        f"{len(lost)} lower ({_listed(lost)}), on {rows.queries.iloc[0]:,} queries of "
+        f"{rows.products.iloc[0]:,} products. "
         f"Products of unseen kinds were asked for {transfer_table.queries.iloc[0]:,} times."
     )
 
@@ -204,9 +208,10 @@ def speed(storage: pd.DataFrame, indexes: pd.DataFrame) -> str:
         saved = f"{best['index']} finds {best['recall@100']:.0%} of the first 100 in {best['p50 ms']:.2f} ms"
     fewer = f"kept as {_listed(worse)}" if worse else "kept in any of the fewer bits"
     return (
-        f"Against float32, recall@1 falls by {'more than chance' if worse else 'no more than chance'} when local "
+        f"Against float32, recall@1 falls by {'more' if worse else 'no more'} than chance when local "
         f"features are {fewer}. "
-        f"Among {largest.gallery.iloc[0]:,} photos exact search takes {exact['p50 ms']:.2f} ms a query, and {saved}."
+        f"Among {largest.gallery.iloc[0]:,} photos exact search takes {exact['p50 ms']:.2f} ms a query, "
+        f"and {saved}."
     )
 
 
@@ -222,7 +227,8 @@ def demo(rejected: pd.DataFrame, searches: pd.DataFrame, seconds: float = 0.5) -
     whole = searches[searches.step == "total"].iloc[0]
     kept = "within" if whole["p95 ms"] <= 1000 * seconds else "beyond"
     return (
-        f"{row.false_accept:.0%} of the products that are absent are taken for present, and {row.false_reject:.0%} of "
-        f"those that are there for absent. At depth {whole.depth}, 95 of 100 searches take at most "
-        f"{whole['p95 ms']:.0f} ms, {kept} the {1000 * seconds:.0f} ms that were the aim."
+        f"{row.false_accept:.0%} of the products that are absent are taken for present, and "
+        f"{row.false_reject:.0%} of those that are there for absent. At depth {whole.depth}, 95 of "
+        f"100 searches take at most {whole['p95 ms']:.0f} ms, {kept} the {1000 * seconds:.0f} "
+        "ms that were the aim."
     )

@@ -182,6 +182,7 @@ def transform_grid(
         embedding, local = variant_features(variant, photos, global_model, image_models)
         neighbors = exact.nearest_neighbors(embedding, shortlist)[0][queries]  # (Q, shortlist)
         first = neighbors[:, :depth]
+        # The untransformed photos come first: the stage that does not see a transform takes theirs.
         if plain is None:
             plain, plain_local = neighbors, local
             add(variant, "none", "CO", plain)
@@ -194,6 +195,7 @@ def transform_grid(
         add(variant, "shortlist", "CO", neighbors)
         known = plain[:, :depth]
         for method, reranker in matchers.items():
+            # Most photos of a new shortlist stood in the old one: their scores are known already.
             old, new = plain_local[method], local[method]
             scores = scores_beside(reranker, old, queries, first, known, plain_scores[method])
             add(variant, "shortlist", method, exact.reorder(neighbors, scores))
@@ -202,6 +204,7 @@ def transform_grid(
             scores = scores_beside(reranker, new, queries, first, known, scores)
             add(variant, "both", method, exact.reorder(neighbors, scores))
 
+    # Every row is paired with the untransformed row of its own method.
     names = pd.DataFrame(keys, columns=["transform", "severity", "parameter", "stage", "method"])
     untransformed = {method: i for i, (*_, stage, method) in enumerate(keys) if stage == "none"}
     table = recall_table(

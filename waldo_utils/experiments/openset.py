@@ -150,7 +150,8 @@ def top_scores(scores: np.ndarray, hits: np.ndarray, depth: int) -> tuple[np.nda
     others = ~hits & ((~hits).cumsum(axis=1) <= depth)  # the first `depth` that are not hits
     if not others.any(axis=1).all():
         raise ValueError(
-            f"{(~others.any(axis=1)).sum()} queries have no other product among their neighbors: search for more"
+            f"{(~others.any(axis=1)).sum()} queries have no other product among their neighbors: "
+            "search for more"
         )
     return scores[:, :depth].max(axis=1), np.where(others, scores, -np.inf).max(axis=1)
 

@@ -126,7 +126,8 @@ def match_figure(
             for ax, (x, y) in zip(axes, (start, end), strict=True):
                 ax.text(
                     x, y, str(number), ha="center", va="center", fontsize=9, color="black", fontweight="bold",
-                    bbox={"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": color, "linewidth": 2},
+                    bbox={"boxstyle": "circle,pad=0.15", "facecolor": "white",
+                          "edgecolor": color, "linewidth": 2},
                 )  # fmt: skip
         figure.tight_layout(pad=0.5, w_pad=2)
     plt.close(figure)

@@ -27,7 +27,8 @@ def matcher(study: Study, seed: int, stage: str) -> RerankingTransformer:
 
 
 def local_model(study: Study, seed: int, stage: str) -> ImageModel:
-    """Return the image model whose local features the transformer of a seed and stage reads; see `matcher`."""
+    """Return the image model whose local features the transformer of a seed and stage reads; see
+    `matcher`."""
     model = starting_weights.image_model(study.global_)
     model.load_state_dict(artifacts.load_weights(study, f"reranker/seed{seed}/{stage}_image_model"))
     return model
