@@ -147,3 +147,43 @@ def test_fusion_lines_mark_each_chosen_share():
         "validation products", "test: chooses nothing", "chosen, per seed", "_"
     ]  # fmt: skip
     assert ax.lines[0].get_ydata().tolist() == [0, 25, 50]
+
+
+def test_the_widest_and_the_tallest_photo():
+    photos = [torch.zeros(3, *shape) for shape in ((4, 4), (2, 4), (8, 4))]
+    assert depths.widest_and_tallest(photos) == (1, 2)
+
+
+def test_recall_at_the_end_moves_only_with_the_shortlist():
+    labels = np.array([0, 0, 1, 1])
+    first = np.array([[2, 1], [2, 0], [0, 3], [0, 2]])
+    others = np.array([[2, 3], [2, 3], [0, 3], [0, 2]])  # two shortlists lack the product
+    table = depths.end_differences({"CO": first, "turned": first[:, ::-1], "own": others}, labels, 100)
+    assert table.metric.tolist() == ["R@2"] * 2
+    assert table.method.tolist() == ["turned", "own"]
+    assert table.difference.tolist() == [0, -0.5]
+
+
+def test_category_accuracy_is_never_below_recall_and_its_lowest_category_is_named():
+    labels, categories = np.array([0, 0, 1, 1]), np.array([*"aabb"])
+    order = np.array([[1], [0], [3], [0]])  # the last query is of another category
+    accuracy, table = depths.category_differences({"CO": [order]}, labels, categories, 100)
+    assert accuracy.iloc[0].tolist() == ["CO", 0.5, 0.75, 0.75]
+    assert table.difference.tolist() == [0]
+    _, table = depths.category_differences({"CO": [order]}, labels, np.array([*"aaaa"]), 100)
+    assert table.difference.tolist() == [0.25]
+    assert (table.method[0], table.baseline[0]) == ("CO, by category", "CO, by product")
+
+
+def test_cells_are_compared_with_the_published_one():
+    hits = {
+        ("center crop", False, 5): np.array([[True], [False]]),
+        ("center crop", False, 100): np.array([[True], [True]]),
+        **{("direct resize", False, depth): np.array([[True], [True]]) for depth in (5, 100)},
+        ("padded", False, 100): np.array([[False], [False]]),
+        ("center crop", True, 100): np.array([[True], [True]]),
+    }
+    table = depths.cell_differences(hits, np.array([0, 1]), np.array([1, 1]), 100).set_index("method")
+    assert table.loc["padded, depth 100", "difference"] == -1
+    assert table.loc["center crop, depth 5", "difference"] == -0.5
+    assert (table.baseline == "center crop, depth 100").all()

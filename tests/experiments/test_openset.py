@@ -1,11 +1,15 @@
 """Query and gallery, queries without an answer, and the measures of telling them apart, on numbers to check
 by hand."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from waldo_utils.evaluation import metrics
 from waldo_utils.experiments import openset
+from waldo_utils.study import find_profile
 
 
 def test_the_first_photo_of_each_product_asks_the_others():
@@ -92,3 +96,38 @@ def test_asking_is_a_plain_loop_over_galleries_with_and_without_the_product():
             others = near[labels[near] != labels[query]][:depth]
             assert asked.absent[i] == pytest.approx(values[others].max())
     assert metrics.relevant_counts(labels[queries], labels[gallery]).tolist() == [2] * 8
+
+
+def test_query_and_gallery_are_named_and_counted():
+    table = openset.query_gallery_table({"CO": [answers([1.0] * 2, [0.0] * 2, [True, False])]}, 10)
+    assert table.columns[:2].tolist() == ["method", "gallery"]
+    assert (table["R@1"][0], table.queries[0]) == (0.5, 2)
+
+
+def test_a_panel_shows_the_first_seed_and_the_threshold_of_validation():
+    first, second = answers([1.0, 2.0], [0.0, 0.5], [True] * 2), answers([9.0], [9.0], [True])
+    held_out = answers([0.25, 3.0], [0.0] * 2, [True] * 2)
+    present, absent, threshold = openset.score_panels({"CO": [held_out]}, {"CO": [first, second]})["CO"]
+    assert (present.tolist(), absent.tolist(), threshold) == ([1.0, 2.0], [0.0, 0.5], 0.25)
+
+
+def test_every_seed_and_split_is_asked_with_its_own_features(monkeypatch):
+    """Two products of two photos; the matcher of a seed scores by the sign that is its only weight."""
+    study = replace(find_profile("smoke"), seeds=(0, 1))
+    labels, local = np.array([0, 0, 1, 1]), np.array([0.0, 5.0, 1.0, 6.0])
+    monkeypatch.setattr(openset.trained, "matcher", lambda study, seed, stage: 1 if seed == 0 else -1)
+    monkeypatch.setattr(
+        openset.artifacts,
+        "load_array",
+        lambda study, name: local if name.endswith("_local") else np.eye(2, dtype=np.float32)[labels],
+    )
+    monkeypatch.setattr(
+        openset.reranking,
+        "rerank_scores",
+        lambda sign, query, gallery, neighbors: sign * gallery[neighbors],
+    )
+    split = {name: SimpleNamespace(labels=labels) for name in ("validation", "test")}
+    found = openset.ask_every_seed(study, split)
+    assert [run.hits[:, 0].tolist() for run in found["test"]["CO"]] == [[True, True]] * 2
+    reranked = [run.hits[:, 0].tolist() for run in found["validation"]["CO + RRT (finetuned)"]]
+    assert reranked == [[False, True], [True, False]]  # gallery photos 5 and 6: the larger, then the smaller

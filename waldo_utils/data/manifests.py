@@ -77,7 +77,8 @@ def products10k_manifest(root: Path) -> pd.DataFrame:
     unknown = test[~test["class"].isin(group.index)]
     if len(unknown):
         raise ValueError(
-            f"{len(unknown)} test photos are of products that train.csv lacks, first {unknown.name.iloc[0]}: restore train.csv"
+            f"{len(unknown)} test photos are of products that train.csv lacks, first "
+            f"{unknown.name.iloc[0]}: restore train.csv"
         )
     names = {}
     if (root / "categories.csv").exists():
@@ -162,14 +163,16 @@ def _read_listing(path: Path, columns: list[str], separator: str) -> pd.DataFram
     header = [name.strip() for name in lines[0].split(separator)] if lines else []
     if header[: len(columns)] != columns:
         raise ValueError(
-            f"{path} starts with {shorten(lines[0]) if lines else ''!r}: expected the columns {', '.join(columns)}"
+            f"{path} starts with {shorten(lines[0]) if lines else ''!r}: "
+            f"expected the columns {', '.join(columns)}"
         )
     rows = []
     for number, line in enumerate(lines[1:], start=2):
         fields = [field.strip() for field in line.split(separator)]
         if len(fields) != len(header) or not all(fields[: len(columns)]):
             raise ValueError(
-                f"{path} line {number} is {shorten(line)!r}: expected {len(header)} fields ({', '.join(header)})"
+                f"{path} line {number} is {shorten(line)!r}: "
+                f"expected {len(header)} fields ({', '.join(header)})"
             )
         rows.append(fields[: len(columns)])
     table = pd.DataFrame(rows, columns=columns, dtype=str)
@@ -179,7 +182,8 @@ def _read_listing(path: Path, columns: list[str], separator: str) -> pd.DataFram
             if wrong.any():
                 row = int(wrong.argmax())
                 raise ValueError(
-                    f"{path} line {row + 2}: {column} is {shorten(table[column][row])!r}, expected a whole number"
+                    f"{path} line {row + 2}: {column} is {shorten(table[column][row])!r}, "
+                    "expected a whole number"
                 )
             table[column] = table[column].astype(int)
     return table

@@ -44,17 +44,17 @@ FEATURE_CODE = (
     "data/transforms.py",
     "models/devices.py",
     "models/backbones.py",
-    "models/heads.py",
     "models/image_model.py",
     "models/onnx_forward.py",
     "models/reranker.py",
     "retrieval/batches.py",
     "retrieval/features.py",
-    "retrieval/trunk_maps.py",
 )
 TRAINING_CODE = (
     *FEATURE_CODE,
+    "models/heads.py",
     "models/starting_weights.py",
+    "retrieval/trunk_maps.py",
     "training/chain.py",
     "training/loop.py",
     "training/losses.py",
@@ -68,7 +68,7 @@ CODE = {
     "data": ("data/checks.py", "data/manifests.py"),
     "global": (*TRAINING_CODE, *GLOBAL_CODE, *SEARCH_CODE),
     "reranker": (*TRAINING_CODE, "training/reranker_training.py", *SEARCH_CODE),
-    "transfer": (*FEATURE_CODE, *SEARCH_CODE),
+    "transfer": (*FEATURE_CODE, "experiments/transfer.py", *SEARCH_CODE),
 }
 
 

@@ -67,7 +67,8 @@ def _acquire(descriptor: int, path: Path, patience: float) -> None:
             holder = _read(path)
             if not _is_gone(holder):
                 raise Held(
-                    f"process {holder.get('pid', '?')} on {holder.get('host', '?')} has been at work in {path.parent} since "
+                    f"process {holder.get('pid', '?')} on {holder.get('host', '?')} has been at work in "
+                    f"{path.parent} since "
                     f"{holder.get('since', 'just now')}: wait for it, or stop it"
                 ) from None
             if time.monotonic() > deadline:

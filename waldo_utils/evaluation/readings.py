@@ -33,8 +33,9 @@ def co(table: pd.DataFrame, selection: pd.DataFrame) -> str:
     row = table[table.method == "CO"].iloc[0]
     last = [name for name in ("R@10", "R@100") if name in table][-1]
     first = (
-        f"The first neighbor is right for {row['R@1']:.1%} of the queries and one of the first {last[2:]} for "
-        f"{row[last]:.1%}: the {100 * (row[last] - row['R@1']):.1f} points between are what a reranker can win."
+        f"The first neighbor is right for {row['R@1']:.1%} of the queries and one of the first {last[2:]} "
+        f"for {row[last]:.1%}: the {100 * (row[last] - row['R@1']):.1f} points between are what a reranker "
+        "can win."
     )
     published = selection[selection.protocol == "as published"]
     if published.empty:
@@ -57,6 +58,177 @@ def reranking(table: pd.DataFrame, differences: pd.DataFrame) -> str:
     recall = table.set_index("method")["R@1"]
     alone, mixed = (recall[f"CO + RRT (finetuned){end}"] for end in ("", " + global score"))
     return (
-        f"The two steps of the published table, in recall@1 here: {'; '.join(read)}. With the global score added, "
-        f"recall@1 of CO + RRT (finetuned) goes from {alone:.1%} to {mixed:.1%}."
+        f"The two steps of the published table, in recall@1 here: {'; '.join(read)}. With the global score "
+        f"added, recall@1 of CO + RRT (finetuned) goes from {alone:.1%} to {mixed:.1%}."
+    )
+
+
+def data(counts: pd.DataFrame, copies: int) -> str:
+    """Read how many queries every later figure rests on, and how many of them are easy.
+
+    Args:
+        counts: as of `tables.count_table`.
+        copies: photos of all splits that are byte for byte an earlier one.
+    """
+    row = counts.set_index("split").loc["test"]
+    easy = (
+        "No photo is byte for byte another one's copy."
+        if not copies
+        else f"{copies:,} photos of all {counts.photos.sum():,} are byte for byte an earlier one: "
+        "a query with such a copy is easy, however good the model."
+    )
+    return (
+        f"Recall is a share of {row.photos:,} test photos, and its interval is drawn over their "
+        f"{row.products:,} products. {easy}"
+    )
+
+
+def transforms(grid: pd.DataFrame, trainings: pd.DataFrame, method: str = "CO + RRT (finetuned)") -> str:
+    """Read which transforms of the test photos, and which of the training, move recall@1.
+
+    Args:
+        grid: as of `ablations.transform_grid`.
+        trainings: as of `ablations.training_table`, the first row being the one compared with.
+        method: whose rows of the grid are read.
+    """
+    rows = grid[(grid.method == method) & (grid.stage == "both")]
+    fell, rose = rows[rows.high < 0], rows[rows.low > 0]
+    worst = ""
+    if len(fell):
+        lowest = fell.loc[fell.difference.idxmin()]
+        worst = (
+            f", most with {lowest['transform']} ({lowest.severity}), by {-100 * lowest.difference:.1f} points"
+        )
+    read = [f"{row.training}: {_points(row)}" for row in trainings.iloc[1:].itertuples()]
+    return (
+        f"Where both stages see the transform, recall@1 of {method} falls in {len(fell)} of {len(rows)} "
+        f"cases and rises in {len(rose)}{worst}; in the others no difference was found. Trained otherwise "
+        f"than with {trainings.training.iloc[0]}, {'; '.join(read)}."
+    )
+
+
+def transfer(table: pd.DataFrame, main: pd.DataFrame, method: str = "CO + RRT (finetuned)") -> str:
+    """Read what unseen kinds of products cost, and what reranking gives there.
+
+    Args:
+        table: as of `transfer.table`.
+        main: the main table, of the products that the models were trained for.
+        method: that is read.
+    """
+    there = table[table.gallery == "test among test"].set_index("method")
+    ours, theirs = main.set_index("method").loc[method], there.loc[method]
+    apart = theirs["R@1 high"] < ours["R@1 low"] or theirs["R@1 low"] > ours["R@1 high"]
+    read = [
+        f"{name}, from {rows['R@1']['CO']:.1%} to {rows['R@1'][method]:.1%}"
+        for name, rows in (
+            (name, part.set_index("method")) for name, part in table.groupby("gallery", sort=False)
+        )
+    ]
+    return (
+        f"Recall@1 of {method} is {theirs['R@1']:.1%} on kinds of products that it has not seen and "
+        f"{ours['R@1']:.1%} on its own, and the two intervals {'lie apart' if apart else 'overlap'}. "
+        f"Reranking takes recall@1 of CO, {'; '.join(read)}; how many photos of the right "
+        "product a gallery holds makes the two incomparable."
+    )
+
+
+def categories(table: pd.DataFrame, openset: pd.DataFrame, method: str = "CO + RRT (finetuned)") -> str:
+    """Read the easiest and the hardest category, and what a threshold costs.
+
+    Args:
+        table: as of `tables.category_table`.
+        openset: as of `openset.openset_table`.
+        method: that is read.
+    """
+    rows = table[(table.method == method) & (table.category != "macro mean")].set_index("category")["R@1"]
+    row = openset.set_index("method").loc[method]
+    return (
+        f"Recall@1 of {method} lies between {rows.min():.1%} ({rows.idxmin()}) and {rows.max():.1%} "
+        f"({rows.idxmax()}). A threshold that keeps 95 % of the answerable validation queries keeps "
+        f"{row['true accept']:.1%} of the test queries whose product is there, and lets "
+        f"{row['false accept']:.1%} pass whose product is not."
+    )
+
+
+def depth(cells: pd.DataFrame, baselines: pd.DataFrame, learned: str = "CO + RRT (finetuned)") -> str:
+    """Read what the protocol alone changes, and which baselines the learned reranker beats.
+
+    Args:
+        cells: differences of cells of the grid to the published one, as of `depths.cell_differences`.
+        baselines: as of `reorderings.baseline_differences`.
+        learned: the reranker.
+    """
+    clear = cells[(cells.low > 0) | (cells.high < 0)]
+    rows = baselines[
+        (baselines.metric == "R@1") & (baselines.method == learned) & (baselines.baseline != "CO")
+    ]
+    beaten = rows[rows.low > 0].baseline.tolist()
+    ahead = rows[rows.high < 0].baseline.tolist()
+    return (
+        f"{len(clear)} of {len(cells)} changes of depth, crop or flip move recall@1 by more than chance: "
+        f"{_listed(clear.method.tolist())}. Of the baselines, {learned} is higher in recall@1 than "
+        f"{_listed(beaten)} and lower than {_listed(ahead)}; from the others no difference was found."
+    )
+
+
+def results(differences: pd.DataFrame, transfer_table: pd.DataFrame) -> str:
+    """Read which steps are found on this profile's photos, and how many there are.
+
+    Args:
+        differences: of the main table, as of `tables.difference_table`.
+        transfer_table: as of `transfer.table`.
+    """
+    rows = differences[differences.metric == "R@1"]
+    words = [verdict(row.low, row.high) for row in rows.itertuples()]
+    pairs = [f"{row.method} minus {row.baseline}" for row in rows.itertuples()]
+    found = [pair for pair, word in zip(pairs, words, strict=True) if word == "higher"]
+    lost = [pair for pair, word in zip(pairs, words, strict=True) if word == "lower"]
+    return (
+        f"Of {len(rows)} differences in recall@1, {len(found)} are found higher ({_listed(found)}) and "
+        f"{len(lost)} lower ({_listed(lost)}), on {rows.queries.iloc[0]:,} queries of "
+        f"{rows.products.iloc[0]:,} products. "
+        f"Products of unseen kinds were asked for {transfer_table.queries.iloc[0]:,} times."
+    )
+
+
+def speed(storage: pd.DataFrame, indexes: pd.DataFrame) -> str:
+    """Read in how few bits local features can be kept, and what an approximate index saves.
+
+    Args:
+        storage: paired differences to float32, as of `storage.storage_table`.
+        indexes: as of `approximate.index_table`.
+    """
+    worse = storage[(storage.metric == "R@1") & (storage.high < 0)].method.tolist()
+    largest = indexes[indexes.gallery == indexes.gallery.max()]
+    exact = largest[largest["index"] == "Flat"].iloc[0]
+    others = largest[(largest["index"] != "Flat") & (largest["recall@100"] >= 0.95)]
+    saved = "none of the approximate indexes finds 95 % of the first 100 neighbors"
+    if len(others):
+        best = others.loc[others["p50 ms"].idxmin()]
+        saved = f"{best['index']} finds {best['recall@100']:.0%} of the first 100 in {best['p50 ms']:.2f} ms"
+    fewer = f"kept as {_listed(worse)}" if worse else "kept in any of the fewer bits"
+    return (
+        f"Against float32, recall@1 falls by {'more' if worse else 'no more'} than chance when local "
+        f"features are {fewer}. "
+        f"Among {largest.gallery.iloc[0]:,} photos exact search takes {exact['p50 ms']:.2f} ms a query, "
+        f"and {saved}."
+    )
+
+
+def demo(rejected: pd.DataFrame, searches: pd.DataFrame, seconds: float = 0.5) -> str:
+    """Read how often the page errs about an absent product, and whether it answers in time.
+
+    Args:
+        rejected: as of `rejection.table`.
+        searches: as of `searching.benchmark_depths`.
+        seconds: that an answer may take.
+    """
+    row = rejected.iloc[0]
+    whole = searches[searches.step == "total"].iloc[0]
+    kept = "within" if whole["p95 ms"] <= 1000 * seconds else "beyond"
+    return (
+        f"{row.false_accept:.0%} of the products that are absent are taken for present, and "
+        f"{row.false_reject:.0%} of those that are there for absent. At depth {whole.depth}, 95 of "
+        f"100 searches take at most {whole['p95 ms']:.0f} ms, {kept} the {1000 * seconds:.0f} "
+        "ms that were the aim."
     )

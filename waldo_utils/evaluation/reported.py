@@ -61,3 +61,15 @@ def beside_reported(table: pd.DataFrame, reported: pd.DataFrame, key: str = "met
     order = {name: place for place, name in enumerate(pd.concat([reported[key], table[key]]).unique())}
     joined = named.merge(table, on=key, how="outer")
     return joined.sort_values(key, key=lambda names: names.map(order), kind="stable", ignore_index=True)
+
+
+def beside_reported_categories(table: pd.DataFrame, method: str = "CO + RRT (finetuned)") -> pd.DataFrame:
+    """Join the reported category accuracy to our recall@1 of a method, which it was taken for.
+
+    Args:
+        table: as of `tables.category_table`.
+        method: whose rows are shown.
+    """
+    ours = table[table.method == method]
+    joined = ours.assign(**{"category accuracy@1 reported": ours.category.map(REPORTED_CATEGORIES)})
+    return joined.filter(regex="^(category$|category accuracy|R@1)")

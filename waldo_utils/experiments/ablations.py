@@ -1,6 +1,7 @@
 """What image transforms do to retrieval, by the stage that sees them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,15 +9,23 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from waldo_utils.data.splits import Split
+from waldo_utils.data.transforms import TestTransform
+from waldo_utils.disk import artifacts
 from waldo_utils.evaluation import metrics
 from waldo_utils.evaluation.reported import REPORTED, REPORTED_TRANSFORMS
 from waldo_utils.experiments.severities import ONE_LEVEL, SEVERITIES, Variant
-from waldo_utils.models.devices import autocast, device
+from waldo_utils.models import starting_weights, trained
+from waldo_utils.models.devices import device
 from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.onnx_forward import map_of
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact
 from waldo_utils.retrieval.batches import PhotoBatches
+from waldo_utils.retrieval.features import extract_features
 from waldo_utils.retrieval.reranking import rerank_scores
+from waldo_utils.study import Study
+from waldo_utils.training import reranker_training
 
 STAGES = ("shortlist", "reranker", "both")
 QUERIES = 100  # about so many, at least one of each product
@@ -79,16 +88,16 @@ def variant_features(
     for model in models.values():
         model.eval().to(device=device(), memory_format=torch.channels_last)
         model.check_range = not variant.leaves_range
+    forward = {name: map_of(model) for name, model in models.items() if not shares.get(name)}
     rows = np.split(np.arange(len(photos)), range(batch, len(photos), batch))
     embeddings, locals_ = [], {name: [] for name in image_models}
     try:
         for views in _Views(photos, rows, variant).loader():
-            with autocast():
-                maps = global_model.feature_map(views)
-                embeddings.append(global_model.global_features(maps).cpu().numpy())
-                for name, model in image_models.items():
-                    own = maps if shares[name] else model.feature_map(views)
-                    locals_[name].append(model.local_features(own).to(torch.float16).cpu().numpy())
+            maps = {name: look(views) for name, look in forward.items()}
+            embeddings.append(global_model.global_features(maps[""]).cpu().numpy())
+            for name, model in image_models.items():
+                local = model.local_features(maps.get(name, maps[""]))
+                locals_[name].append(local.to(torch.float16).cpu().numpy())
     finally:
         for model in models.values():
             model.check_range = True
@@ -175,6 +184,7 @@ def transform_grid(
         embedding, local = variant_features(variant, photos, global_model, image_models)
         neighbors = exact.nearest_neighbors(embedding, shortlist)[0][queries]  # (Q, shortlist)
         first = neighbors[:, :depth]
+        # The untransformed photos come first: the stage that does not see a transform takes theirs.
         if plain is None:
             plain, plain_local = neighbors, local
             add(variant, "none", "CO", plain)
@@ -187,6 +197,7 @@ def transform_grid(
         add(variant, "shortlist", "CO", neighbors)
         known = plain[:, :depth]
         for method, reranker in matchers.items():
+            # Most photos of a new shortlist stood in the old one: their scores are known already.
             old, new = plain_local[method], local[method]
             scores = scores_beside(reranker, old, queries, first, known, plain_scores[method])
             add(variant, "shortlist", method, exact.reorder(neighbors, scores))
@@ -195,12 +206,59 @@ def transform_grid(
             scores = scores_beside(reranker, new, queries, first, known, scores)
             add(variant, "both", method, exact.reorder(neighbors, scores))
 
+    # Every row is paired with the untransformed row of its own method.
     names = pd.DataFrame(keys, columns=["transform", "severity", "parameter", "stage", "method"])
     untransformed = {method: i for i, (*_, stage, method) in enumerate(keys) if stage == "none"}
     table = recall_table(
         names, found, [untransformed[name] for name in names.method], labels[queries], resamples
     )
     return table.assign(reported=table["transform"].isin(NEAREST_SEVERITY))
+
+
+def training_table(study: Study, seed: int, train: Split, test: Split, neighbors: np.ndarray) -> pd.DataFrame:
+    """Train the frozen reranker without each of the training's transforms, for one epoch, and rerank
+    untransformed photos with it.
+
+    Args:
+        study: whose CO gives the features.
+        seed: of CO and of the trainings.
+        train: the photos to train on.
+        test: the N photos that ask and are searched.
+        neighbors: (N, K) shortlists of the test photos, rows of `test`.
+
+    Returns:
+        One row per training: `training`, `loss`, `reported` (whether the report has the row), and the columns
+        of `recall_table`, against the training with all transforms.
+    """
+    transform = TestTransform(study.global_.resize, study.global_.size)
+    train_neighbors = artifacts.load_array(study, f"global/seed{seed}/train_neighbors")
+    changes = {
+        "flip and crop": study,
+        "no flip": replace(study, global_=replace(study.global_, flip=0.0)),
+        "no crop": replace(study, reranker=replace(study.reranker, crop_scale=(1.0, 1.0))),
+    }
+    rows, hits = [], []
+    for name, changed in changes.items():
+        model, reranker = trained.global_model(study, seed), starting_weights.reranker(study.reranker)
+        checkpoint = f"reranker/seed{seed}/ablation_{name.replace(' ', '_')}"
+        log = reranker_training.train_reranker(
+            model,
+            reranker,
+            train.photos,
+            train.labels,
+            train_neighbors,
+            replace(changed.reranker, epochs=1),
+            changed.global_,
+            seed,
+            validate=lambda: 0.0,  # the last epoch counts
+            checkpoint=artifacts.checkpoint_path(changed, checkpoint),
+        )
+        _, local = extract_features(model, test.photos, transform)
+        scores = rerank_scores(reranker, local, local, neighbors[:, : study.evaluation.depth])
+        rows.append({"training": name, "loss": log.loss.iloc[-1], "reported": name == "no flip"})
+        hits.append(metrics.hits(exact.reorder(neighbors, scores), test.labels, test.labels))
+    first = [0] * len(hits)
+    return recall_table(pd.DataFrame(rows), hits, first, test.labels, study.evaluation.resamples)
 
 
 def recall_table(

@@ -169,7 +169,8 @@ def reranking_speed(plan: Plan) -> pd.DataFrame:
         for method, run in runs.items():
             rows.append({
                 "size": name, "method": method, "pairs at once": run.at_once,
-                "ms per pair": 1e3 * np.median(taken[method]), "ratio": float(np.median(first / taken[method])),
+                "ms per pair": 1e3 * np.median(taken[method]),
+                "ratio": float(np.median(first / taken[method])),
                 "share of matrix rate": run.products / np.median(taken[method]) / run.rate,
                 "peak MB": peak_memory(run.call) / 1e6, "device": device().type,
             })  # fmt: skip

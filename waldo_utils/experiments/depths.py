@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from waldo_utils.data.transforms import TestTransform
-from waldo_utils.evaluation import metrics
+from waldo_utils.evaluation import comparisons, metrics
 from waldo_utils.evaluation.comparisons import metric_values
 from waldo_utils.models.backbones import IMAGENET_MEAN
 from waldo_utils.models.image_model import ImageModel
@@ -73,6 +73,13 @@ def test_inputs(resize: int, size: int) -> dict[str, Callable[..., Tensor]]:
 
 
 test_inputs.__test__ = False  # not a test of pytest's
+
+
+def widest_and_tallest(photos: Sequence[Tensor]) -> tuple[int, int]:
+    """Return the rows of the photo that is widest for its height, and of the one that is tallest for its
+    width."""
+    aspect = np.array([photo.shape[2] / photo.shape[1] for photo in photos])
+    return int(aspect.argmax()), int(aspect.argmin())
 
 
 def query_rows(labels: np.ndarray, queries: int | None, seed: int = 0) -> np.ndarray:
@@ -242,3 +249,73 @@ def published_pairs(hits: dict[tuple[str, bool, int], np.ndarray]) -> list[tuple
     ]
     published = ("center crop", False, deepest)
     return [(cell(*other), cell(*published)) for other in others if other != published]
+
+
+# ---------------------------------------------------------------- what the reported figures can mean
+
+
+def end_differences(orders: dict[str, np.ndarray], labels: np.ndarray, resamples: int) -> pd.DataFrame:
+    """Compare recall at the shortlist's length, where an order decides nothing, of each method with the
+    first.
+
+    Args:
+        orders: method -> (N, K) neighbors of each photo, rows of `labels`.
+        labels: (N,) product of each photo.
+        resamples: of the bootstrap.
+
+    Returns:
+        As of `comparisons.paired_differences`.
+    """
+    relevant = metrics.relevant_counts(labels)
+    some, (first, *others) = relevant > 0, orders
+    name = f"R@{orders[first].shape[1]}"
+    values = {
+        method: metric_values([metrics.hits(order, labels, labels)[some]], relevant[some], name)
+        for method, order in orders.items()
+    }
+    pairs = [(method, first) for method in others]
+    return comparisons.paired_differences(values, pairs, labels[some], resamples, name)
+
+
+def category_differences(
+    orders: dict[str, list[np.ndarray]], labels: np.ndarray, categories: np.ndarray, resamples: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Compare how often the first neighbor is of the query's category with how often it is of its product.
+
+    Args:
+        orders: method -> (N, K) neighbors of each photo, one array per seed.
+        labels: (N,) product of each photo.
+        categories: (N,) category of each photo.
+        resamples: of the bootstrap.
+
+    Returns:
+        One row per method: `method`, `lowest category` (its category accuracy), `category accuracy` and `R@1`
+        over all queries; and the paired differences, as of `comparisons.paired_differences`.
+    """
+    some = metrics.relevant_counts(labels) > 0
+    values, rows = {}, []
+    for method, runs in orders.items():
+        by_category, by_product = (
+            comparisons.nearest_is_of(runs, names)[some] for names in (categories, labels)
+        )
+        values |= {f"{method}, by category": by_category, f"{method}, by product": by_product}
+        lowest = pd.Series(by_category).groupby(categories[some]).mean().min()
+        overall = (by_category.mean(), by_product.mean())
+        rows.append((method, lowest, *overall))
+    pairs = [(f"{method}, by category", f"{method}, by product") for method in orders]
+    differences = comparisons.paired_differences(
+        values, pairs, labels[some], resamples, "right first neighbors"
+    )
+    return pd.DataFrame(rows, columns=["method", "lowest category", "category accuracy", "R@1"]), differences
+
+
+def cell_differences(
+    hits: dict[tuple[str, bool, int], np.ndarray], products: np.ndarray, relevant: np.ndarray, resamples: int
+) -> pd.DataFrame:
+    """Compare recall@1 of cells of the grid with the published one, as `published_pairs` lists them.
+
+    Args:
+        hits, products, relevant, resamples: as for `grid_table`.
+    """
+    values = {cell(*key): metric_values([run], relevant, "R@1") for key, run in hits.items()}
+    return comparisons.paired_differences(values, published_pairs(hits), products, resamples, "R@1")

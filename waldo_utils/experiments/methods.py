@@ -42,18 +42,17 @@ def matched(study: Study, seed: int, score: Callable = reranking.match_maps) -> 
 
 def reranked(study: Study, seed: int, stage: str) -> np.ndarray:
     """Return the shortlists of CO in the order of the transformer's scores, "frozen" or "finetuned"."""
-    return exact.reorder(searched(study, seed), _scores(study, seed, stage, "test"))
+    return exact.reorder(searched(study, seed), scores(study, seed, stage, "test"))
 
 
 def reranked_with_global_score(study: Study, seed: int, stage: str) -> np.ndarray:
     """Return `reranked` with the global similarity added to the scores; validation products choose its
     weight."""
-    neighbors, similarities = shortlists(study, seed, "validation")
-    scores = _scores(study, seed, stage, "validation")
-    weight = reranking.choose_weight(neighbors, similarities, scores, labels_of(study, "validation"))
+    known = (*shortlists(study, seed, "validation"), scores(study, seed, stage, "validation"))
+    weight = reranking.choose_weight(*known, labels_of(study, "validation"))
     neighbors, similarities = shortlists(study, seed, "test")
-    scores = _scores(study, seed, stage, "test")
-    return exact.reorder(neighbors, scores + weight * similarities[:, : scores.shape[1]])
+    ours = scores(study, seed, stage, "test")
+    return exact.reorder(neighbors, ours + weight * similarities[:, : ours.shape[1]])
 
 
 METHODS: dict[str, Method] = {
@@ -91,7 +90,8 @@ def shortlists(study: Study, seed: int, split: str) -> tuple[np.ndarray, np.ndar
     return neighbors, similarities
 
 
-def _scores(study: Study, seed: int, stage: str, split: str) -> np.ndarray:
+def scores(study: Study, seed: int, stage: str, split: str) -> np.ndarray:
+    """Return (N, d) the transformer's scores of the first d neighbors of each photo of a split."""
     return artifacts.load_array(study, f"reranker/seed{seed}/{stage}_{split}_scores")
 
 

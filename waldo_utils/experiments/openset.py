@@ -1,13 +1,19 @@
-"""Search with a fixed gallery, and queries whose product the gallery does not hold (numpy only)."""
+"""Search with a fixed gallery, and queries whose product the gallery does not hold."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from waldo_utils.evaluation import metrics
-from waldo_utils.retrieval import exact
+from waldo_utils.data.splits import Split
+from waldo_utils.disk import artifacts
+from waldo_utils.evaluation import metrics, tables
+from waldo_utils.models import trained
+from waldo_utils.models.reranker import RerankingTransformer
+from waldo_utils.retrieval import exact, reranking
+from waldo_utils.study import Study
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,51 @@ def ask(
     )
 
 
+def ask_every_seed(study: Study, split: dict[str, Split]) -> dict[str, dict[str, list[Answers]]]:
+    """Ask CO and CO + RRT (finetuned) of every seed, among the validation photos and among the test photos.
+
+    Returns:
+        "validation" and "test" -> method -> its answers, one per seed.
+    """
+    answers = {name: {"CO": [], "CO + RRT (finetuned)": []} for name in ("validation", "test")}
+    for seed in study.seeds:
+        matcher = trained.matcher(study, seed, "finetuned")
+        for name, asked in answers.items():
+            local = artifacts.load_array(study, f"reranker/seed{seed}/finetuned_{name}_local")
+            embedding = artifacts.load_array(study, f"global/seed{seed}/{name}_features")
+            depths = (study.evaluation.shortlist, study.evaluation.depth)
+            asked["CO"].append(ask(embedding, split[name].labels, *depths))
+            asked["CO + RRT (finetuned)"].append(
+                ask(embedding, split[name].labels, *depths, partial(_rescore, matcher, local))
+            )
+    return answers
+
+
+def _rescore(
+    matcher: RerankingTransformer,
+    local: np.ndarray,
+    queries: np.ndarray,
+    gallery: np.ndarray,
+    neighbors: np.ndarray,
+) -> np.ndarray:
+    """Score neighbors of some photos among others, all of them rows of `local`, as `ask` wants it."""
+    return reranking.rerank_scores(matcher, local[queries], local[gallery], neighbors)
+
+
+def query_gallery_table(answers: dict[str, list[Answers]], resamples: int) -> pd.DataFrame:
+    """Tabulate the metrics of queries whose product is in the gallery, as `tables.hit_table` does.
+
+    Args:
+        answers: method -> answers of each seed.
+        resamples: of the bootstrap over products.
+    """
+    first = next(iter(answers.values()))[0]
+    hits = {method: [run.hits for run in runs] for method, runs in answers.items()}
+    table = tables.hit_table(hits, first.products, first.relevant, resamples)
+    table.insert(1, "gallery", "all photos but the first of each product")
+    return table
+
+
 def top_scores(scores: np.ndarray, hits: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the best score among the first `depth` neighbors, with all neighbors there and with the hits
     taken out.
@@ -99,7 +150,8 @@ def top_scores(scores: np.ndarray, hits: np.ndarray, depth: int) -> tuple[np.nda
     others = ~hits & ((~hits).cumsum(axis=1) <= depth)  # the first `depth` that are not hits
     if not others.any(axis=1).all():
         raise ValueError(
-            f"{(~others.any(axis=1)).sum()} queries have no other product among their neighbors: search for more"
+            f"{(~others.any(axis=1)).sum()} queries have no other product among their neighbors: "
+            "search for more"
         )
     return scores[:, :depth].max(axis=1), np.where(others, scores, -np.inf).max(axis=1)
 
@@ -172,3 +224,14 @@ def openset_table(
         count = {"queries": len(index), "products": len(products), "seeds": len(runs), "protocol": "clean"}
         rows.append(row | count)
     return pd.DataFrame(rows)
+
+
+def score_panels(
+    validation: dict[str, list[Answers]], test: dict[str, list[Answers]]
+) -> dict[str, tuple[np.ndarray, np.ndarray, float]]:
+    """Return method -> scores of present and of absent test queries, and the threshold that validation
+    chooses; of the first seed."""
+    return {
+        method: (runs[0].present, runs[0].absent, accepting_threshold(validation[method][0].present))
+        for method, runs in test.items()
+    }

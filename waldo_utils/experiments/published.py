@@ -92,7 +92,8 @@ def _state(path: Path) -> dict[str, Tensor]:
         isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
     ):
         raise ValueError(
-            f"{path} holds no state dict, neither bare nor as `state`: choose a checkpoint of the published form"
+            f"{path} holds no state dict, neither bare nor as `state`: "
+            "choose a checkpoint of the published form"
         )
     if content and all(name.startswith("module.") for name in content):
         content = {name.removeprefix("module."): value for name, value in content.items()}
@@ -131,6 +132,7 @@ def evaluate(
     """
     if not 1 <= depth <= SHORTLIST:
         raise ValueError(f"depth is {depth}: the shortlist holds {SHORTLIST}, choose 1 to {SHORTLIST}")
+    # All that can be refused is refused before the photos are read.
     files = {"checkpoint": checkpoint} | (
         {"global checkpoint": global_checkpoint} if global_checkpoint else {}
     )
@@ -147,6 +149,7 @@ def evaluate(
     photos, labels = photo_cache.PhotoFiles(test, root), test.label.to_numpy()
     transform = transforms.TestTransform(RESIZE, CROP)
 
+    # The published shortlist is the global checkpoint's, the scores are the reranking checkpoint's.
     embedding, local = extract_features(model, photos, transform)
     if global_model is not None:
         embedding, _ = extract_features(global_model, photos, transform)
@@ -154,6 +157,7 @@ def evaluate(
     scores = rerank_scores(reranker, local, local, neighbors[:, :depth])
     orders = {"CO": neighbors, "CO + RRT": exact.reorder(neighbors, scores)}
     hits = {method: [metrics.hits(order, labels, labels)] for method, order in orders.items()}
+    # What another run would have to know to get the same table.
     provenance = {
         "checkpoints": {
             name: {"file": path.name, "sha256": artifacts.sha256(path)} for name, path in files.items()

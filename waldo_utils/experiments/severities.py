@@ -64,6 +64,13 @@ def variants(resize: int, size: int) -> list[Variant]:
     ]
 
 
+def title(variant: Variant) -> str:
+    """Return the name of a variant as it stands above its picture."""
+    if variant.severity == ONE_LEVEL:
+        return variant.transform
+    return f"{variant.transform}\n{variant.severity}"
+
+
 def perspective(photo: Tensor, generator: torch.Generator, amount: float) -> Tensor:
     """Move each corner inwards by up to `amount` of half a side (torchvision's RandomPerspective)."""
     end = photo.shape[-1] - 1

@@ -55,6 +55,7 @@ def step_times(
         it that `network` and `augmentation` take by themselves, and the `rest`, all in [0, 1] but for noise
         and for augmentation that runs while the network does.
     """
+    # Copies, crops and batches as the training has them: only what is drawn differs.
     model, reranker = copy.deepcopy(model).to(device()), copy.deepcopy(reranker).to(device())
     model.eval().to(memory_format=torch.channels_last)
     batch, rng = image_settings.batch, np.random.default_rng(0)
@@ -83,6 +84,7 @@ def step_times(
 
         return step
 
+    # gradients, crop, photos of a batch, optimizer, whether the backbone trains
     stages = {
         "CO": (global_step, image_crop, batch, image_settings.optimizer, True),
         "frozen": (reranker_step(False), reranker_crop, places, "adamw", False),
@@ -100,6 +102,7 @@ def step_times(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
+        # In turn, so that whatever else the machine does meanwhile slows all three alike.
         loop = batches.loader()
         ready = next(loop)
         step(ready)  # warm-up

@@ -106,7 +106,8 @@ def difference_plot(differences: pd.DataFrame) -> Figure:
                 marker = "^" if row.low > 0 else "v" if row.high < 0 else "o"
                 error = [[100 * (row.difference - row.low)], [100 * (row.high - row.difference)]]
                 ax.errorbar(
-                    [100 * row.difference], [place], xerr=error, fmt=marker, color=color, capsize=6, markersize=11,
+                    [100 * row.difference], [place], xerr=error,
+                    fmt=marker, color=color, capsize=6, markersize=11,
                     linewidth=2,
                 )  # fmt: skip
             ax.axvline(0, color="black", linewidth=1)
@@ -194,6 +195,7 @@ def transform_heatmap(grid: pd.DataFrame, method: str) -> Figure:
         grid: as `ablations.transform_grid` returns it.
         method: whose rows to draw.
     """
+    # A row per transform, the report's first; CO has no stage but the shortlist.
     rows = grid[(grid.method == method) & (grid.stage != "none")]
     plain = grid[(grid.method == method) & (grid.stage == "none")].iloc[0]
     severities = ["mild", "medium", "strong"]
@@ -205,6 +207,7 @@ def transform_heatmap(grid: pd.DataFrame, method: str) -> Figure:
     norm, colors = plt.Normalize(-HEAT_RANGE, HEAT_RANGE), plt.get_cmap("PuOr")
     with plt.rc_context(STYLE):
         figure, ax = plt.subplots(figsize=(3.1 + 2.75 * len(stages), 0.42 * len(names) + 2.1))
+        # Cells one by one: an image could not span the columns of a transform without severities.
         for row in rows.to_dict("records"):
             wide = row["severity"] not in severities
             left = 3.2 * stages.index(row["stage"]) + (0 if wide else severities.index(row["severity"]))
@@ -225,11 +228,13 @@ def transform_heatmap(grid: pd.DataFrame, method: str) -> Figure:
                 fontweight="bold" if clear else "normal",
                 color="white" if abs(value) > 0.7 * HEAT_RANGE else "black",
             )
+        # Two lines of headings, which ticks cannot be.
         for i, stage in enumerate(stages):
             title = "both saw it" if stage == "both" else f"{only}the {stage} saw it"
             ax.text(3.2 * i + 1.5, -1.35, title, ha="center", va="bottom", fontsize=13, fontweight="bold")
             for j, severity in enumerate(severities):
                 ax.text(3.2 * i + j + 0.5, -0.65, severity, ha="center", va="bottom", fontsize=11)
+        # The names stand at the left as ticks, with the report's dot; a frame would cut the gaps.
         ax.set(xlim=(0, 3.2 * len(stages) - 0.2), ylim=(places[-1] + 0.55, -0.55), xticks=[])
         ax.set_yticks(
             places, [f"{name} ●" if mark else name for name, mark in zip(names, reported, strict=True)]

@@ -1,6 +1,7 @@
 """What matched where: the reranker's attention between the patches of two photos, as arrays and as a
 figure."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch
 from PIL import Image
 
+from waldo_utils.data.photo_cache import PhotoCache
 from waldo_utils.data.transforms import TestTransform
 from waldo_utils.figures.style import BLUE, GREEN, ORANGE, PURPLE, SKY, STYLE, VERMILION
 from waldo_utils.models.devices import device
@@ -124,11 +126,35 @@ def match_figure(
             for ax, (x, y) in zip(axes, (start, end), strict=True):
                 ax.text(
                     x, y, str(number), ha="center", va="center", fontsize=9, color="black", fontweight="bold",
-                    bbox={"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": color, "linewidth": 2},
+                    bbox={"boxstyle": "circle,pad=0.15", "facecolor": "white",
+                          "edgecolor": color, "linewidth": 2},
                 )  # fmt: skip
         figure.tight_layout(pad=0.5, w_pad=2)
     plt.close(figure)
     return figure
+
+
+def pair_figures(
+    reranker: RerankingTransformer,
+    local: np.ndarray,
+    photos: PhotoCache,
+    pairs: list[tuple[int, int, str]],
+    transform: TestTransform,
+) -> Iterator[Figure]:
+    """Yield `match_figure` of each pair, with what the pair is above it.
+
+    Args:
+        reranker: whose attention is shown.
+        local: (N, D, h, w) local features of the photos.
+        photos: the N photos.
+        pairs: query, match and what they are, as of `changes.pairs_to_explain`.
+        transform: that the photos went through.
+    """
+    for query, match, title in pairs:
+        attention = patch_attention(reranker, local[query], local[match])
+        figure = match_figure(photos.image(query), photos.image(match), attention, transform)
+        figure.suptitle(title, y=1.02, va="bottom")
+        yield figure
 
 
 def _lit(ax: Axes, photo: Image.Image, heat: np.ndarray, transform: TestTransform) -> None:

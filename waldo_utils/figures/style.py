@@ -15,7 +15,8 @@ BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, GREY = (
 )  # fmt: skip
 FILLS = ((GREY, ""), (SKY, "//"), (BLUE, ""), (ORANGE, "\\\\"), (PURPLE, ""), (GREEN, "xx"))  # color, hatch
 STYLE = {
-    "font.size": 13, "axes.titlesize": 14, "axes.labelsize": 13, "axes.spines.top": False, "axes.spines.right": False,
+    "font.size": 13, "axes.titlesize": 14, "axes.labelsize": 13,
+    "axes.spines.top": False, "axes.spines.right": False,
     "figure.dpi": 80, "legend.frameon": False, "axes.axisbelow": True,
 }  # fmt: skip
 

@@ -84,6 +84,8 @@ def render_sop(
         "categories": list(categories),
     }
     _check(settings, SOP_CATEGORIES, processes)
+    # The last families are test; numbers run on over both splits, as in the published lists. A family is one
+    # job, as its products are variations of one.
     test_families = min(max(round(families * test_fraction), 1), families - 1)
     jobs, lists, listing, image = [], {"train": [], "test": []}, 0, 0
     for split in ("train", "test"):

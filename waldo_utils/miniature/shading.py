@@ -170,6 +170,7 @@ def shade_world(
         (height, width, 4) linear colors times coverage, and coverage; and the share of the picture that the
         product itself covers.
     """
+    # Which face each sample shows, and only for those that show one: an array of N samples is shaded at once.
     width, height = camera.width * supersampling, camera.height * supersampling
     places = camera.project(world.vertices)
     places[:, :2] *= supersampling
@@ -179,6 +180,7 @@ def shade_world(
     x, y = (pixel % width).astype(np.float32) + 0.5, (pixel // width).astype(np.float32) + 0.5
     points, normals, uv = _interpolate(world, places, face, x, y)
 
+    # Thin parts are seen from behind as well: their normals turn to the camera.
     view = unit_columns(camera.eye.astype(np.float32)[:, None] - points)
     facing = dot(normals, view)
     normals = normals * np.where(facing < 0, np.float32(-1), np.float32(1))
@@ -188,6 +190,8 @@ def shade_world(
     constants = np.array([(m.specular, m.gloss, m.metallic, m.glow) for m in world.materials], np.float32)
     specular, gloss, metallic, glow = constants.T.take(owner, axis=1)
 
+    # Light that arrives: the lamp, less its shadow; and the sky and the floor, less deep down, where other
+    # things stand in their way.
     light = lighting.light
     direction, key, sky_light = light.direction[:, None], light.key[:, None], light.ambient[:, None]  # (3, 1)
     shade = lighting.shadow_on(points, normals, x, y)
@@ -197,6 +201,8 @@ def shade_world(
     open_sky = np.clip(np.float32(0.55) + points[1] * np.float32(1.2), 0, 1)
     ambient = (sky_light * upward + sky_light * bounce * np.float32(0.8) * (1 - upward)) * open_sky
 
+    # What a smooth surface mirrors: floor below, sky above, the lamp and one window, without which metal
+    # would look like plastic.
     mirrored = 2 * facing * normals - view
     sky = np.clip(mirrored[1] * np.float32(1.4) + np.float32(0.35), 0, 1)
     around = bounce * np.float32(0.5) * (1 - sky) + (sky_light * np.float32(1.3) + np.float32(0.1)) * sky
@@ -218,6 +224,7 @@ def shade_world(
     colors = matt + around * tinted + diffuse * metallic * np.float32(0.25)
     colors = colors + highlight * key * (1 - metallic) + glow * albedo  # (3, N)
 
+    # Samples without a face stay 0: the mean over a pixel's samples is its color times its coverage.
     samples = np.zeros((4, height * width), np.float32)
     samples[:3, pixel] = colors
     samples[3, pixel] = 1

@@ -39,9 +39,14 @@ def matcher(study: Study, seed: int, stage: str) -> RerankingTransformer:
     return reranker
 
 
-def reranking_models(study: Study, seed: int, stage: str) -> tuple[ImageModel, RerankingTransformer]:
-    """Return the image model that gives the local features, and the transformer that reads them; see
+def local_model(study: Study, seed: int, stage: str) -> ImageModel:
+    """Return the image model whose local features the transformer of a seed and stage reads; see
     `matcher`."""
     model = starting_weights.image_model(study.global_)
     model.load_state_dict(artifacts.load_weights(study, f"reranker/seed{seed}/{stage}_image_model"))
-    return model, matcher(study, seed, stage)
+    return model
+
+
+def reranking_models(study: Study, seed: int, stage: str) -> tuple[ImageModel, RerankingTransformer]:
+    """Return `local_model` and `matcher` of a seed and stage."""
+    return local_model(study, seed, stage), matcher(study, seed, stage)

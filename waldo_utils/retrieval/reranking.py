@@ -64,6 +64,7 @@ def rerank_scores(
             f"the reranker reads {reranker.segment.embedding_dim} channels, the local features have "
             f"{query_local.shape[1]}: use the image model it was trained with"
         )
+    # Refused before the first of what may be hours of scoring.
     depth = neighbors.shape[1]
     if not 0 <= again <= depth:
         raise ValueError(f"{again} of {depth} neighbors cannot be scored again: choose from 0 to {depth}")
@@ -72,6 +73,7 @@ def rerank_scores(
         return np.empty(neighbors.shape, dtype=np.float32)
     content = partial and fingerprint(reranker, query_local, gallery_local, neighbors, precision, again)
     kept = ResumableArrays(partial, len(neighbors), content)
+    # A block's codes fit in memory whatever the gallery's size: those of its queries and of their neighbors.
     places = query_local.shape[2] * query_local.shape[3]  # of a map
     query_bytes = max(scorer.photo_bytes(places) * (depth + 1), exact.photo_bytes(places) * (again + 1))
     block = max(1, CODES // query_bytes)  # queries
@@ -79,6 +81,7 @@ def rerank_scores(
         shortlist = neighbors[start : start + block]  # (b, K)
         query = np.arange(start, start + len(shortlist))
         scores = _shortlist_scores(scorer, query_local, gallery_local, query, shortlist)  # (b, K)
+        # The best again in full precision; the rough rest is lowered as a whole until it lies behind them.
         if again:
             order = np.argsort(-scores, axis=1, kind="stable")
             best, others = order[:, :again], order[:, again:]
@@ -162,13 +165,13 @@ def _check_pairs(query_local: np.ndarray, gallery_local: np.ndarray, neighbors: 
         )
     if query_local.shape[1:] != gallery_local.shape[1:]:
         raise ValueError(
-            f"local features are {query_local.shape[1:]} per query but {gallery_local.shape[1:]} per gallery photo: "
-            "use one model and one photo size for both"
+            f"local features are {query_local.shape[1:]} per query but {gallery_local.shape[1:]} per gallery "
+            "photo: use one model and one photo size for both"
         )
     if neighbors.size and not (0 <= neighbors.min() and neighbors.max() < len(gallery_local)):
         raise ValueError(
-            f"neighbors are rows {neighbors.min()} to {neighbors.max()} of a gallery of {len(gallery_local)}: "
-            "pass the gallery they were searched in"
+            f"neighbors are rows {neighbors.min()} to {neighbors.max()} of a gallery of "
+            f"{len(gallery_local)}: pass the gallery they were searched in"
         )
 
 

@@ -147,7 +147,8 @@ def _run(
             kernel_manager_class=manager,
             stderr_file=sys.stderr,
             request_save_on_cell_execute=True,
-            store_widget_state=False,  # a widget needs a kernel: its state would be megabytes that show nothing
+            # a widget needs a kernel: its state would be megabytes that show nothing
+            store_widget_state=False,
         )
         future.set_result("")
     except PapermillExecutionError as error:
@@ -157,7 +158,8 @@ def _run(
         future.set_result(f"{notebook.name}{_last(output)}: its kernel died, perhaps for lack of memory")
     except RuntimeError as error:  # of jupyter_client
         future.set_result(
-            f"{notebook.name}: its kernel did not start ({error}): make sure that memory and the limit of open files "
+            f"{notebook.name}: its kernel did not start ({error}): make sure that memory and the limit of "
+            "open files "
             "suffice (`ulimit -a`) and run again"
         )
     except BaseException as error:

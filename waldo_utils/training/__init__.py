@@ -1,1 +1,2 @@
-"""What a training step is, and the chain of trainings: batches, losses, the loop, the validation that chooses."""
+"""What a training step is (batches, losses, the loop, the validation that chooses), and the chain of all
+seeds."""

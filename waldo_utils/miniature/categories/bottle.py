@@ -18,8 +18,11 @@ def build(draws: Draws) -> Model:
     )
     ground = color(draws, "color.body", f"{CERAMIC} green brown cream")
     waist = draws.choice("part.waist", (1.0, 1.0, 0.9, 0.82))
-    profile = [(0, 0), (radius * 0.95, 0), (radius, 0.4), (radius * waist, height * 0.4), (radius, height * shoulder),
-               (neck * 1.3, height * 0.88), (neck, height * 0.92), (neck, height), (0, height)]  # fmt: skip
+    profile = [
+        (0, 0), (radius * 0.95, 0), (radius, 0.4), (radius * waist, height * 0.4),
+        (radius, height * shoulder),
+        (neck * 1.3, height * 0.88), (neck, height * 0.92), (neck, height), (0, height),
+    ]  # fmt: skip
     body = labeled(
         draws,
         ground,

@@ -149,6 +149,7 @@ def _add_back(model, draws, frame, cover, panel_cover, width, depth, seat_height
     posts = [rod((side, -0.5, 0), (side, height, 0), thickness, thickness * 0.7) for side in (-x, x)]
     low, high = height * 0.22, height - 0.4
 
+    # Bars and rods follow one bend, as a back is bent to fit a person's.
     def bar(level: float, tall: float) -> Mesh:
         return sweep(
             curve([(-x, level, 0), (0, level, -0.25), (x, level, 0)], 9),
@@ -161,6 +162,7 @@ def _add_back(model, draws, frame, cover, panel_cover, width, depth, seat_height
     def bend(place: float) -> float:
         return -0.25 * (1 - (place / x) ** 2)  # depth of a bar there
 
+    # A frame of two posts and two bars, filled with rods of one kind.
     if kind in ("slats", "cross", "spindles", "wire", "fan"):
         parts += [(frame, mesh) for mesh in (*posts, bar(height - 0.3, 0.7), bar(low, 0.45))]
         across = -x + 2 * x * (np.arange(count) + 0.5) / count
@@ -184,11 +186,13 @@ def _add_back(model, draws, frame, cover, panel_cover, width, depth, seat_height
         else:
             rods = [rod((cx * 0.9, -0.3, 0.1), (cx, high + 0.2, bend(cx)), 0.12, 0.09, 6) for cx in across]
         parts += [(frame, mesh) for mesh in rods]
+    # Posts with rungs alone.
     elif kind == "ladder":
         rungs = draws.integer("part.rungs", 2, 5)
         tall = height * 0.75 / rungs * draws.uniform("shape.rung", 0.35, 0.75)
         parts += [(frame, mesh) for mesh in posts]
         parts += [(frame, bar(height * (0.25 + 0.75 * (i + 0.5) / rungs), tall)) for i in range(rungs)]
+    # One board or cushion, held by the posts or, behind it, by a stem.
     elif kind in ("panel", "pad"):
         tall, wide = (
             height * draws.uniform("shape.panel", 0.5, 1.0),
@@ -205,6 +209,7 @@ def _add_back(model, draws, frame, cover, panel_cover, width, depth, seat_height
             (wide, tall, 0.7 if pad else 0.25), 0.32 if pad else 0.1, 3, 0.22 if pad else 0.0, 5
         )
         parts.append((cover if pad else panel_cover, move(panel, (0, height - tall / 2, 0))))
+    # An oval ring around an upholstered shield.
     else:
         angle = np.linspace(0, 2 * np.pi, 30)
         ring = np.stack(
@@ -214,6 +219,7 @@ def _add_back(model, draws, frame, cover, panel_cover, width, depth, seat_height
         parts.append(
             (cover, move(ball(1, 24, 12), (0, height * 0.62, -0.1), scale=(x * 0.97, height * 0.36, 0.25)))
         )
+    # Built upright at the origin, it leans as a whole.
     lean = draws.uniform("shape.lean", 4, 16)
     for material, mesh in parts:
         model.add(material, move(mesh, (0, seat_height, thickness - depth / 2), (-lean, 0, 0)))

@@ -129,8 +129,11 @@ def _add_electric(model, draws, trim, outline) -> None:
 def _add_gooseneck(model, draws, body, trim, outline) -> None:
     """Add a thin curved spout and a handle down the right side."""
     radius, top = outline[:, 0].max(), outline[-1, 1]
-    spout = [(-_edge(outline, top * 0.15) * 0.9, top * 0.15, 0), (-radius - 0.9, top * 0.25, 0), (-radius - 0.8, top * 0.7, 0),
-             (-radius - 0.7, top * 1.15, 0), (-radius - 1.3, top * 1.4, 0), (-radius - 2.1, top * 1.3, 0)]  # fmt: skip
+    spout = [
+        (-_edge(outline, top * 0.15) * 0.9, top * 0.15, 0), (-radius - 0.9, top * 0.25, 0),
+        (-radius - 0.8, top * 0.7, 0), (-radius - 0.7, top * 1.15, 0), (-radius - 1.3, top * 1.4, 0),
+        (-radius - 2.1, top * 1.3, 0),
+    ]  # fmt: skip
     model.add(body, sweep(curve(spout, 24), np.linspace(0.3, 0.13, 24), 9))
     start = _edge(outline, top * 0.9)
     places = [
