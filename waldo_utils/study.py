@@ -167,7 +167,7 @@ PROFILES: dict[str, Study] = {
             global_=_SMALL_GLOBAL,
             reranker=_SMALL_RERANKER,
             evaluation=EvaluationStage(depth=30, ablation_products=50),
-            seeds=(0, 1, 2),
+            seeds=(0,),
         ),
         Study(
             name="smoke",
@@ -192,7 +192,7 @@ PROFILES: dict[str, Study] = {
             global_=replace(_SMALL_GLOBAL, epochs=4, learning_rate=1e-4),
             reranker=replace(_SMALL_RERANKER, epochs=2, finetune_epochs=3),
             evaluation=EvaluationStage(depth=30, ablation_products=12),
-            seeds=(0, 1, 2),
+            seeds=(0,),
         ),
         Study(
             name="paper",

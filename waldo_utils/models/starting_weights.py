@@ -16,8 +16,8 @@ LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
-def image_model(settings: GlobalStage) -> ImageModel:
-    """Return an image model with its starting weights.
+def image_model(settings: GlobalStage, projected: bool = True) -> ImageModel:
+    """Return an image model with its starting weights, without projections if so wanted.
 
     "imagenet": the backbone's ImageNet weights, heads at random, as published. Those of ResNet-50 are torchvision's
     (downloaded once), those of EfficientNet-Lite0 come with the installed packages, those of "timm:NAME" from timm's
@@ -31,7 +31,7 @@ def image_model(settings: GlobalStage) -> ImageModel:
     if settings.start not in ("imagenet", "random"):
         raise ValueError(f"unknown start {settings.start!r}: choose imagenet or random")
     imagenet = settings.start == "imagenet"
-    model = ImageModel(settings.backbone, pretrained=imagenet)
+    model = ImageModel(settings.backbone, dim=128 if projected else None, pretrained=imagenet)
     if imagenet and not settings.backbone.startswith("timm:"):
         path, weights = imagenet_weights(settings.backbone)
         check_architecture(model.backbone, weights, path)
