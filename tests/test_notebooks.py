@@ -1,8 +1,12 @@
 """The whole study on the smallest profile, through the real runner: figures, not only exit codes."""
 
+import os
 import random
 import shutil
+import subprocess
+import sys
 
+import nbclient
 import nbformat
 import pandas as pd
 import pytest
@@ -193,6 +197,49 @@ def test_every_notebook_left_tables_figures_and_its_executed_copy():
 def test_a_second_run_has_nothing_to_do(capfd):
     assert pipeline.run(STUDY) == 0
     assert "nothing to do" in capfd.readouterr().out
+
+
+def papermill(notebook, folder, profile):
+    """Run a notebook by hand, as one types it in `folder`, and return the process."""
+    command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / notebook), "out.ipynb"]
+    return subprocess.run(
+        [*command, "-p", "profile", profile, "--no-progress-bar"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},  # this package, even where another one is installed
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_notebook_runs_by_hand_from_any_folder(tmp_path):
+    ended = papermill("08_results.ipynb", tmp_path, "smoke")
+    assert ended.returncode == 0, ended.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["out.ipynb"]  # what it writes goes where it belongs
+    last = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[-1]
+    assert "differences in recall@1" in last.outputs[0].data["text/markdown"]
+
+
+def test_an_unknown_profile_gives_the_sentence_of_the_command_line(tmp_path):
+    ended = papermill("08_results.ipynb", tmp_path, "smok")
+    assert ended.returncode != 0
+    assert ended.stderr.strip().endswith(
+        "ValueError: unknown profile 'smok': choose one of mini, smoke, grocery, paper, rehearsal"
+    )
+
+
+def test_a_notebook_can_be_stepped_through_where_it_lies(monkeypatch):
+    """As JupyterLab does it: the kernel starts in the notebook's folder, the profile is typed into its cell."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(ROOT / "notebooks" / "05_evaluate_products10k.ipynb", as_version=4)
+    there = set((ROOT / "notebooks").iterdir())
+    client = nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(ROOT / "notebooks")}})
+    with client.setup_kernel():
+        for index, cell in enumerate(notebook.cells):
+            if cell.metadata.get("tags") == ["parameters"]:
+                cell.source = 'profile = "smoke"'
+            client.execute_cell(cell, index)
+    assert "Recall@1 of CO + RRT (finetuned)" in notebook.cells[-1].outputs[0].data["text/markdown"]
+    assert set((ROOT / "notebooks").iterdir()) == there
 
 
 def test_a_killed_second_run_gives_the_same_tables_and_weights_byte_for_byte(tmp_path):

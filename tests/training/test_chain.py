@@ -1,9 +1,12 @@
 """The chain of trainings: what each seed leaves, and the look at the test photos that chooses nothing."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pytest
+import torch
 
 from waldo_utils.disk import artifacts
 from waldo_utils.study import find_profile
@@ -22,3 +25,56 @@ def test_every_epoch_is_looked_at_only_where_the_study_watches_the_test_photos(m
     assert watched[1][0] == "global/seed3/test_epoch0"
     blind = replace(STUDY, evaluation=replace(STUDY.evaluation, watch_test=False))
     assert [list(hits) for hits in chain.watched_epochs(blind, LOG)] == [[1], [0]]
+
+
+@pytest.fixture
+def stubs(monkeypatch, tmp_path):
+    """Trainings that only say which they are, and models that see the number of a photo's product."""
+    monkeypatch.setattr(artifacts, "ROOT", tmp_path)
+    monkeypatch.setattr(chain.starting_weights, "image_model", lambda settings: torch.nn.Linear(1, 1))
+    monkeypatch.setattr(chain.starting_weights, "reranker", lambda settings: torch.nn.Linear(1, 1))
+    begun = []
+
+    def train(*given, checkpoint, validate, watch=None, finetune=None):
+        begun.append((given[-1], checkpoint.name.split("_")[0], finetune))
+        return LOG[LOG.seed == given[-1]].drop(columns="seed")
+
+    def extract(model, photos, transform, partial):
+        return np.eye(4, dtype=np.float32)[photos], np.zeros((len(photos), 1, 1, 1), np.float16)
+
+    def rerank(reranker, query, gallery, neighbors, partial):
+        return np.zeros(neighbors.shape, np.float32)
+
+    monkeypatch.setattr(chain.global_training, "train_global", train)
+    monkeypatch.setattr(chain.reranker_training, "train_reranker", train)
+    monkeypatch.setattr(chain.features, "extract_features", extract)
+    monkeypatch.setattr(chain.reranking, "rerank_scores", rerank)
+    return begun
+
+
+def test_each_seed_leaves_what_later_notebooks_read(stubs):
+    labels = np.array([0, 0, 1, 1])
+    split = {name: SimpleNamespace(photos=labels, labels=labels) for name in ("train", "validation", "test")}
+    log = chain.train_every_seed(STUDY, split)
+    assert log.seed.tolist() == [0, 0, 3, 3]
+    pd.testing.assert_frame_equal(artifacts.load_frame(STUDY, "global/log"), log)
+    assert artifacts.load_array(STUDY, "global/seed3/train_neighbors")[:, 0].tolist() == [1, 0, 3, 2]
+    assert artifacts.load_array(STUDY, "global/seed0/test_epoch1").shape == (2, 4)  # its best epoch
+    assert artifacts.load_array(STUDY, "global/seed3/test_epoch0").all()
+    log = chain.rerank_every_seed(STUDY, split)
+    assert log.drop_duplicates(["seed", "stage"])[["seed", "stage"]].to_numpy().tolist() == [
+        [0, "frozen"],
+        [0, "finetuned"],
+        [3, "frozen"],
+        [3, "finetuned"],
+    ]
+    assert artifacts.load_array(STUDY, "reranker/seed3/finetuned_test_scores").shape == (4, 3)
+    assert set(artifacts.load_weights(STUDY, "reranker/seed0/frozen_reranker")) == {"weight", "bias"}
+    assert stubs == [
+        (0, "seed0", None),
+        (3, "seed3", None),
+        (0, "frozen", False),
+        (0, "finetuned", True),
+        (3, "frozen", False),
+        (3, "finetuned", True),
+    ]

@@ -159,8 +159,7 @@ def _run(
     except RuntimeError as error:  # of jupyter_client
         future.set_result(
             f"{notebook.name}: its kernel did not start ({error}): make sure that memory and the limit of "
-            "open files "
-            "suffice (`ulimit -a`) and run again"
+            "open files suffice (`ulimit -a`) and run again"
         )
     except BaseException as error:
         future.set_exception(error)
