@@ -1,4 +1,5 @@
 # make study [PROFILE=mini|grocery|rehearsal|paper|smoke] [FORCE=1]   run the notebooks, only what changed
+# make study MEASURE=1                                                run everything, and renew the times that are kept
 # make test                                                           lint and test
 # make test-browser                                                   test the demo in an installed Chromium
 # make test-platforms                                                 the tests in each Python that is there, and with the oldest torch
@@ -22,7 +23,7 @@ help:
 	@sed -n 's/^# make/make/p' Makefile
 
 study: $(SETUP)
-	@$(PYTHON) -m waldo_utils run --profile $(PROFILE) $(if $(FORCE),--force)
+	@$(PYTHON) -m waldo_utils run --profile $(PROFILE) $(if $(FORCE),--force) $(if $(MEASURE),--measure)
 
 test: $(SETUP) lint
 	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses 2 --dist loadfile --durations=8
