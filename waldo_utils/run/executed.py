@@ -13,12 +13,14 @@ STYLED, ADDRESS = (
     re.compile(r" at 0x[0-9a-f]{6,}"),
 )
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
 
 def settle(path: Path) -> None:
     """Rewrite an executed notebook so that the same results give the same bytes.
 
-    Left out: times, progress bars and warnings (they were shown while it ran), versions, paths, and random names
-    of cells and tables. A notebook that was cut short in the middle of a write stays as it is.
+    Left out: times, progress bars and warnings (they were shown while it ran), widgets, versions, paths, and
+    random names of cells and tables. A notebook that was cut short in the middle of a write stays as it is.
     """
     import nbformat
 
@@ -31,10 +33,16 @@ def settle(path: Path) -> None:
             cell.id = f"cell-{number}"
             cell.metadata = {"tags": tags} if (tags := cell.metadata.get("tags")) else {}
             if cell.cell_type == "code":
-                cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+                cell.outputs = [output for output in cell.outputs if not _passing(output)]
                 for place, output in enumerate(cell.outputs):
                     _rename(output, f"T_{number:03d}{place:02d}")
         nbformat.write(notebook, path)
+
+
+def _passing(output: dict) -> bool:
+    """Return whether an output says something of its run only: a progress bar, a warning, or a widget, which is
+    nothing without its kernel."""
+    return output.get("name") == "stderr" or WIDGET in output.get("data", {})
 
 
 def _rename(output: dict, name: str) -> None:
