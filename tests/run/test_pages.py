@@ -20,7 +20,7 @@ def test_fractions_stand_in_per_cent_with_their_intervals_and_what_is_constant_b
     assert markdown.table(frame).split("\n") == [
         "| method | R@1 | false accept | loss | flip | photos |",
         "|---|---|---|---|---|---|",
-        "| CO | 50.0 (41.0–62.0) | 25.0 | 1.64 | yes | 1,800 |",
+        "| CO | 50.0 (41.0–&NoBreak;62.0) | 25.0 | 1.64 | yes | 1,800 |",
         "| a\\|b | not run | 50.0 | 1,200 | no | 3 |",
         "",
         '1,800 queries, 3 seeds, protocol "clean".',

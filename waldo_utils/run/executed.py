@@ -6,13 +6,9 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-# pandas gives each styled table a random name, which its style sheet repeats; Python shows an object by its
-# address.
-STYLED, ADDRESS = (
-    re.compile(r"\bT_[0-9a-f]{5}(?=[_\s\"']|$)", re.MULTILINE),
-    re.compile(r" at 0x[0-9a-f]{6,}"),
-)
-
+# pandas gives each styled table a random name, which its style sheet repeats.
+STYLED = re.compile(r"\bT_[0-9a-f]{5}(?=[_\s\"']|$)", re.MULTILINE)
+ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")  # of an object without a text of its own
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 

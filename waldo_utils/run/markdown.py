@@ -9,7 +9,7 @@ RULE = "|---"
 COUNTS = {
     "queries": "{:,} queries",
     "products": "{:,} products",
-    "seeds": "{:,} seed(s)",
+    "seeds": "{:,} seed{}",
     "left out": "{:,} queries left out",
     "protocol": 'protocol "{}"',
 }
@@ -34,16 +34,11 @@ def table(frame: pd.DataFrame) -> str:
     frame = frame.rename(columns=lambda name: re.sub(r"_(?=low$|high$|accept|reject)", " ", name))
     if frame.empty:
         return "Empty."
-    said = [
-        words.format(frame[name].iloc[0])
-        for name, words in COUNTS.items()
-        if name in frame and frame[name].nunique(dropna=False) == 1 and frame[name].iloc[0] != 0
-    ]
-    hidden = [name for name in COUNTS if name in frame and frame[name].nunique(dropna=False) == 1]
+    said = {name: frame[name].iloc[0] for name in COUNTS if name in frame and frame[name].nunique() == 1}
     bounds = {name: (f"{name} low", f"{name} high") for name in frame} | {"difference": ("low", "high")}
     bounds = {name: pair for name, pair in bounds.items() if {name, *pair} <= set(frame)}
     taken = {name for pair in bounds.values() for name in pair}
-    columns = [name for name in frame if name not in taken and name not in hidden]
+    columns = [name for name in frame if name not in taken and name not in said]
     heads = [f"{name}, points" if name == "difference" else name for name in columns]
     cells = [
         [
@@ -54,8 +49,12 @@ def table(frame: pd.DataFrame) -> str:
         ]
         for _, row in frame.iterrows()
     ]
-    note = f"\n\n{', '.join(said).replace(' seed(s)', ' seeds' if 'seeds' in frame and frame.seeds.iloc[0] > 1 else ' seed')}."
-    return rows(heads, cells) + (note if said else "")
+    # A narrow column breaks before an interval, not within it.
+    cells = [[cell.replace("–", "–&NoBreak;") for cell in line] for line in cells]
+    notes = [
+        COUNTS[name].format(value, "" if value == 1 else "s") for name, value in said.items() if value != 0
+    ]
+    return rows(heads, cells) + (f"\n\n{', '.join(notes)}." if notes else "")
 
 
 def interval(row: pd.Series, name: str, bounds: tuple[str, str] | None = None) -> str:

@@ -115,7 +115,7 @@ def gallery() -> str:
                 title, question = readme.head(ROOT / "notebooks" / f"{stage.stem}.ipynb")
                 lines += ["", f"**[{title}]({link})** {question}", ""]
                 lines += [
-                    f'<a href="{link}"><img alt="{figure.replace("_", " ")}" src="{name}/figures/{figure}.png" width="{WIDTH}"></a>'
+                    f'<a href="{link}"><img alt="{figure.replace("_", " ")}" src="{name}/figures/{figure}.png" width="{WIDTH}" align="top"></a>'
                     for figure in figures
                 ]
     return "\n".join(lines) + "\n"

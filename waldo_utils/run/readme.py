@@ -84,7 +84,7 @@ def _gains(profile: str) -> str:
         for method, baseline in steps
         if (method, baseline) in rows.index
     ]
-    return f"; gain of R@1 by each step: {', '.join(parts)}" if parts else ""
+    return f"; gain of recall@1 by each step: {', '.join(parts)}" if parts else ""
 
 
 def profile_table() -> str:
