@@ -1,7 +1,9 @@
 # make study [PROFILE=mini|grocery|rehearsal|paper|smoke] [FORCE=1]   run the notebooks, only what changed
+# make study MEASURE=1                                                run everything, and renew the times that are kept
 # make test                                                           lint and test
 # make test-browser                                                   test the demo in an installed Chromium
 # make test-platforms                                                 the tests in each Python that is there, and with the oldest torch
+# make test-environment                                               build what environment.yml describes in an empty folder, by pip
 # make torture [KILLS=50]                                             kill the smoke study again and again; its tables must not change
 # make repeat [PROFILE=mini]                                          run a study once more in an empty copy; its tables must be the same
 # make memory                                                         measure the peak memory of every stage
@@ -16,13 +18,13 @@ export UV_PYTHON_DOWNLOADS := never
 export PYTHONUTF8 := 1
 export TQDM_MININTERVAL ?= 5
 
-.PHONY: help study test test-browser test-platforms torture repeat memory lab demo demo-pictures demo-latency setup lint lock clean
+.PHONY: help study test test-browser test-platforms test-environment torture repeat memory lab demo demo-pictures demo-latency setup lint lock clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
 study: $(SETUP)
-	@$(PYTHON) -m waldo_utils run --profile $(PROFILE) $(if $(FORCE),--force)
+	@$(PYTHON) -m waldo_utils run --profile $(PROFILE) $(if $(FORCE),--force) $(if $(MEASURE),--measure)
 
 test: $(SETUP) lint
 	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses 2 --dist loadfile --durations=8
@@ -32,6 +34,15 @@ test-browser: $(SETUP)
 
 test-platforms: $(SETUP)
 	@$(PYTHON) -m tox
+
+# What conda would hand to pip, in an empty environment that goes again; uv's cache makes it cheap after a set-up.
+test-environment: $(SETUP)
+	@uv=$$(command -v uv || echo .tools/bin/uv); empty=$$(mktemp -d); trap 'rm -rf "$$empty"' EXIT; \
+	python=$$(sed -n 's/^  - python=//p' environment.yml); \
+	"$$uv" venv --quiet --python "$$python" "$$empty" 2>/dev/null || "$$uv" venv --quiet "$$empty"; \
+	sed -n 's/^      - \(-[ce]\) \(.*\)/\1 \2/p' environment.yml | xargs "$$uv" pip install --quiet --python "$$empty/bin/python" && \
+	"$$empty/bin/python" -m pytest tests/test_environment.py tests/models tests/evaluation && \
+	"$$empty/bin/python" -m waldo_utils status --profile smoke
 
 torture: $(SETUP)
 	@$(PYTHON) tests/torture.py --kills $(or $(KILLS),50)

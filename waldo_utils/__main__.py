@@ -10,7 +10,7 @@ from pathlib import Path
 
 from waldo_utils.disk import faults, files, locks
 from waldo_utils.run import pipeline
-from waldo_utils.study import PROFILES, ROOT
+from waldo_utils.study import PROFILES
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,6 +20,9 @@ def main(arguments: list[str] | None = None) -> int:
     run = commands.add_parser("run", help="run the notebooks, only what changed")
     run.add_argument("--profile", default="mini", help=f"one of {', '.join(PROFILES)} (default: mini)")
     run.add_argument("--force", action="store_true", help="run everything again")
+    run.add_argument(
+        "--measure", action="store_true", help="run everything again, and renew the times that are kept"
+    )
     run.add_argument("--only", metavar="NOTEBOOK", help="run a single notebook, for example 08_results")
     run.add_argument(
         "--param", action="append", default=[], metavar="NAME=VALUE", help="another notebook parameter"
@@ -51,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     evaluate.add_argument(
         "--output", type=Path, metavar="TABLE.csv", help="also write the table, and its provenance beside it"
     )
-    readme = commands.add_parser("readme", help="write the tables of results/ into README.md")
+    readme = commands.add_parser("readme", help="write the README's tables and the pages of results/")
     readme.add_argument("--check", action="store_true", help="only say whether they agree")
     index = commands.add_parser("index", help="make or update the index of a folder of photos")
     index.add_argument("folder", type=Path, metavar="FOLDER", help="its sub-folders name products")
@@ -116,7 +119,8 @@ def _run(options: argparse.Namespace) -> int:
     parameters = dict(param.split("=", 1) for param in options.param)
     if "profile" in parameters:
         raise ValueError("give the profile with --profile")
-    return pipeline.run(pipeline.find_profile(options.profile), options.force, options.only, parameters)
+    study = pipeline.find_profile(options.profile)
+    return pipeline.run(study, options.force, options.only, parameters, measure=options.measure)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -145,9 +149,9 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _readme(options: argparse.Namespace) -> int:
-    from waldo_utils.run import readme
+    from waldo_utils.run import pages
 
-    return readme.update(ROOT / "README.md", check=options.check)
+    return pages.update(check=options.check)
 
 
 def _index(options: argparse.Namespace) -> int:

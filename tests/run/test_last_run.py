@@ -1,11 +1,11 @@
-"""The record of the last run, read at the top of a notebook."""
+"""The record of the last measured run, read at the top of a notebook."""
 
 import json
 
 import pytest
 
 from waldo_utils.disk import artifacts
-from waldo_utils.run import last_run
+from waldo_utils.run import last_run, resources
 from waldo_utils.study import find_profile
 
 STUDY = find_profile("smoke")
@@ -14,25 +14,32 @@ STUDY = find_profile("smoke")
 @pytest.fixture
 def record(tmp_path, monkeypatch):
     monkeypatch.setattr(artifacts, "ROOT", tmp_path)
-    path = artifacts.results_folder(STUDY) / "run.json"
+    path = artifacts.results_folder(STUDY) / resources.FILE
     path.parent.mkdir(parents=True)
     return path
 
 
-def test_minutes_and_memory_of_the_last_run(record):
-    stages = {
-        "02_train_global": {"minutes": 1.24, "peak_memory_gb": 2.14},
-        "08_results": {"minutes": 0.2, "peak_memory_gb": 0.4},
-    }
-    record.write_text(json.dumps({"machine": {}, "stages": stages}))
-    assert last_run.sentence(STUDY, "02_train_global").endswith("took 1.2 minutes and 2.1 GB at most.")
-    assert last_run.sentence(STUDY, "08_results").endswith("took less than a minute and 0.4 GB at most.")
+def test_the_minutes_of_each_machine_are_told(record):
+    rows = [
+        {"processor": "A", "threads": 2, "minutes": {"02_train_global": 1.2, "08_results": 0.2}},
+        {"processor": "B", "threads": 8, "minutes": {"02_train_global": 0.5}},
+    ]
+    record.write_text(json.dumps(rows))
+    said = "With the profile `smoke` it took "
+    assert last_run.sentence(STUDY, "02_train_global") == (
+        f"{said}1.2 minutes (A, 2 threads); 0.5 minutes (B, 8 threads)."
+    )
+    assert last_run.sentence(STUDY, "08_results") == f"{said}0.2 minutes (A, 2 threads)."
 
 
-@pytest.mark.parametrize(
-    "content", [None, "", "[]", '{"stages": {}}', '{"stages": {"02_train_global": {"minutes": null}}}']
-)
-def test_without_a_record_it_was_not_run_yet(record, content):
+@pytest.mark.parametrize("content", [None, "[]", '[{"minutes": {"01_prepare_data": 1.0}}]'])
+def test_without_a_record_of_the_notebook_it_was_not_measured(record, content):
     if content is not None:
         record.write_text(content)
-    assert last_run.sentence(STUDY, "02_train_global") == "With the profile `smoke`: not run yet."
+    assert last_run.sentence(STUDY, "02_train_global") == "With the profile `smoke`: not measured yet."
+
+
+def test_a_damaged_record_is_refused_by_name(record):
+    record.write_text("[{")
+    with pytest.raises(ValueError, match="runs.json is damaged"):
+        last_run.sentence(STUDY, "02_train_global")

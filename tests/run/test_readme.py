@@ -1,112 +1,136 @@
-"""The README's tables come from the result tables and say what was not run."""
+"""The README: its tables come from the result tables, its commands and links work, and a stranger can read it."""
+
+import re
+import shlex
 
 import pandas as pd
 import pytest
 
-from waldo_utils.experiments import benchmark
-from waldo_utils.run import readme
+from waldo_utils import __main__ as command_line
+from waldo_utils.evaluation import reported
+from waldo_utils.run import pages, readme, resources
+from waldo_utils.study import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "results").glob("*.md")),
+    *(ROOT / "results" / name / "README.md" for name in (*readme.SHOWN, "benchmarks")),
+]
+PAGES = [path for path in PAGES if path.exists()]
+METRICS = {"R@1": 0.5, "R@10": 0.8, "R@100": 0.9}
 
 
-def bounds(**values):
+def bounds(values=METRICS):
     row = {}
     for name, value in values.items():
-        name = name.replace("_at_", "@").replace("_", " ")
         row |= {name: value, f"{name} low": value - 0.01, f"{name} high": value + 0.02}
     return row
 
 
 TABLES = {
-    "main": [{"method": "CO", **bounds(R_at_1=0.5, R_at_10=0.8, R_at_100=0.9), "queries": 1800, "products": 360, "seeds": 3}],
-    "rerankings": [{"method": "CO", **bounds(R_at_1=0.5, R_at_10=0.8, R_at_100=0.9, MAP_at_R=0.4)}],
+    "main": [
+        {"method": method, **bounds(), "queries": 1800, "products": 360, "seeds": 3}
+        for method in ("ImageNet, nothing trained", "CO", "CO + RRT (frozen)")
+    ],
     "differences": [
-        {"metric": metric, "method": "RRT", "baseline": "CO", "difference": 0.05, "low": -0.01, "high": 0.1}
+        {"metric": metric, "method": "CO + RRT (frozen)", "baseline": "CO", "difference": 0.05, "low": -0.01, "high": 0.1}
         for metric in ("R@1", "MAP@R")
     ],
-    "selection": [
-        {"protocol": protocol, "epoch chosen on": "x", "query left out by": "y", **bounds(R_at_1=0.5),
-         "difference": 0.02, "low": 0.01, "high": 0.03}
-        for protocol in ("clean", "as published")
-    ],
-    "precision": [{"method": "bfloat16", "changed@1": 0.0556, "R@1": 0.59389, "R@10": 0.908}],
-    "openset": [{"method": "CO", **bounds(AUROC=0.8, true_accept=0.94, false_accept=0.6)}],
 }  # fmt: skip
 
 
 @pytest.fixture
 def tables(monkeypatch):
     monkeypatch.setattr(
-        readme, "_table", lambda profile, name: pd.DataFrame(TABLES[name]) if profile == "mini" else None
+        readme, "find_table", lambda profile, name: pd.DataFrame(TABLES[name]) if profile == "mini" else None
     )
 
 
-def test_the_main_table_stands_beside_the_reported_figures(tables):
+def test_the_main_table_has_the_rows_that_were_measured_and_those_that_were_reported(tables):
     lines = readme.main_table().split("\n")
-    assert lines[2] == "| CO | 80.7 / 91.9 / 96.9 | **50.0** (49.0–52.0) / 80.0 / 90.0 | not run | not run |"
-    assert lines[3].endswith("| not run | not run | not run |")
-    assert "1,800 queries of 360 products, 3 seeds" in lines[-1]
-    assert '"clean"' in lines[-1]
+    assert lines[0] == "| Recall@1 / 10 / 100, % | reported | [`mini`](results/mini) |"
+    assert lines[2] == "| ImageNet, nothing trained |  | **50.0** (49.0–52.0) / 80.0 / 90.0 |"
+    assert lines[3] == "| CO | 80.7 / 91.9 / 96.9 | **50.0** (49.0–52.0) / 80.0 / 90.0 |"
+    assert lines[5] == "| CO + RRT (finetuned) | 84.5 / 93.2 / 96.6 |  |"
+    assert lines[-1] == (
+        "`mini`: rendered products, 1,800 queries of 360 products, 3 seeds; gain of recall@1 by each step: "
+        "CO + RRT (frozen) +5.00 (-1.00 to +10.00). Not run: `grocery`, `paper`."
+    )
 
 
-def test_the_other_tables_give_intervals_of_every_figure(tables):
-    text = readme.other_tables("mini")
-    assert "| CO | **50.0** (49.0–52.0) / 80.0 / 90.0 | 40.0 (39.0–42.0) | not run |" in text
-    assert "| RRT minus CO | +5.00 (-1.00 to +10.00) | +5.00 (-1.00 to +10.00) |" in text
-    assert "| clean | x | y | 50.0 (49.0–52.0) |  |" in text
-    assert "| as published | x | y | 50.0 (49.0–52.0) | +2.00 (+1.00 to +3.00) |" in text
-    assert "| CO | 80.0 (79.0–82.0) | 94.0 (93.0–96.0) | 60.0 (59.0–62.0) |" in text
-    assert readme.other_tables("grocery") == "not run"
+def test_rooms_and_notebooks_come_from_the_package_and_its_notebooks():
+    rooms = readme.room_list().split("\n")
+    assert len(rooms) == len(readme.ROOMS)
+    assert "- `figures`: pictures, from arrays and tables only." in rooms
+    notebooks = readme.notebook_list().split("\n")
+    assert len(notebooks) == len(list((ROOT / "notebooks").glob("*.ipynb")))
+    assert all(re.search(r"results/\w+/notebooks/\w+\.ipynb|not run", line) for line in notebooks)
 
 
-def test_the_speed_table_sets_what_a_precision_brings_beside_what_it_changes(tables, tmp_path):
-    assert readme.speed_table(tmp_path) == "not run"
-    reranking = pd.DataFrame({
-        "size": ["published"] * 3 + ["small"], "method": ["textbook", "scorer bfloat16", "textbook", "textbook"],
-        "pairs at once": [3000, 48, None, 3000], "ratio": [1, 8.94, None, 1],
-        "share of matrix rate": [0.16, 0.6, None, 0.1], "peak MB": [2770.0, 97.3, None, 9],
-    })  # fmt: skip
-    search = pd.DataFrame({"photos": [10, 60_000], "seconds": [0.1, 5.71], "peak MB": [1.0, 194.0]})
-    facts = {"processor": "EPYC", "threads": 2, "torch": "2.15.0", "date": "2026-01-02T03:04"}
-    benchmark.save("speed_reranking", reranking, tmp_path, facts)
-    benchmark.save("speed_search", search, tmp_path, facts)
-    lines = readme.speed_table(tmp_path).split("\n")
-    assert lines[0].startswith("| Reranking, published | pairs at once |")
-    assert lines[0].endswith("| other first neighbor, R@1, R@10: `mini` |")
-    assert lines[2:4] == [
-        "| textbook | 3,000 | 1.0 | 16 % | 2,770 MB |  |",
-        "| scorer bfloat16 | 48 | 8.9 | 60 % | 97 MB | 5.6 %, 59.4 / 90.8 |",
-    ]
-    assert lines[-1].startswith("Medians of turns in one run: EPYC, 2 threads, torch 2.15.0, 2026-01-02.")
-    assert lines[-1].endswith("60,000 photos among themselves, 101 neighbors: 5.7 s and 194 MB.")
+def test_a_profile_s_row_says_what_its_run_took(tmp_path, monkeypatch):
+    monkeypatch.setattr(readme, "ROOT", tmp_path)
+    assert "| `mini` | rendered products | not measured |" in readme.profile_table()
+    resources.keep(tmp_path / "results" / "mini", {"01": 1.6, "02": 18.61}, 2.44)
+    assert re.search(
+        r"\| `mini` \| rendered products \| 20 min, 2.4 GB, \d+ threads \|", readme.profile_table()
+    )
 
 
-def test_the_memory_table_sets_the_sizes_side_by_side(tmp_path):
-    assert readme.memory_table(tmp_path) == "not run"
-    rows = [("train", 1, 240, 9.0, 300.0, 800.4), ("train", 2, 480, 18.0, 300.0, 810.0)]
-    rows += [("extract", 1, 240, 9.0, 290.0, 500.0), ("extract", 2, 480, 18.0, 290.0, 520.0)]
-    rows += [("at SOP's size", 1, 60_502, 787.0, 310.0, 2_500.0)]
-    columns = ["stage", "scale", "photos", "features MB", "imports MB", "peak MB"]
-    benchmark.save("memory", pd.DataFrame(rows, columns=columns), tmp_path, {"python": "3.11"})
-    assert readme.memory_table(tmp_path).split("\n") == [
-        "| Peak memory, MB | 240 photos | 480 photos |",
-        "|---|---|---|",
-        "| train | 800 | 810 |",
-        "| extract | 500 | 520 |",
-        "",
-        "Of each figure, 300 MB are Python with its libraries. "
-        "At SOP's size: 60,502 photos, 787 MB of features, 2,500 MB at the peak, mapped files counted.",
-    ]
-
-
-def test_update_writes_between_the_markers_and_check_compares(tables, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(readme, "speed_table", lambda: "fast")
-    monkeypatch.setattr(readme, "memory_table", lambda: "little")
-    path = tmp_path / "README.md"
-    names = ("main", "mini", "grocery", "speed", "memory")
-    path.write_text("head\n" + "\n".join(f"<!-- {name} -->old<!-- end of {name} -->" for name in names))
-    assert readme.update(path, check=True) == 1
-    assert readme.update(path) == 0
-    assert readme.update(path, check=True) == 0
-    assert path.read_text().startswith("head\n<!-- main -->\n| Method |")
-    path.write_text("no markers")
+def test_missing_markers_are_named(tmp_path):
     with pytest.raises(ValueError, match="lacks the markers <!-- main -->"):
-        readme.update(path)
+        readme.filled("no markers", tmp_path / "README.md")
+
+
+def test_the_readme_and_all_pages_agree_with_the_tables(capsys):
+    assert pages.update(check=True) == 0, capsys.readouterr().err
+
+
+def test_the_readme_is_short_and_spells_its_names_out_at_the_start():
+    assert len(README.encode()) <= 8_000
+    start = README.split("<!-- main -->")[0]
+    for words in ("global descriptor", "reranking", "transformer", "**CO**", "**RRT**"):
+        assert words in start
+    assert all(method in README for method in reported.REPORTED.method)
+
+
+def commands() -> list[str]:
+    """Return each line of the `sh` blocks of the README and the pages, without its comment."""
+    blocks = [
+        b for path in PAGES for b in re.findall(r"```sh\n(.+?)```", path.read_text(encoding="utf-8"), re.S)
+    ]
+    inline = re.findall(r"`(make [\w= -]+|python -m waldo_utils [^`]+)`", README)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return sorted({line for line in [*lines, *inline] if line})
+
+
+@pytest.mark.parametrize("line", commands())
+def test_each_command_is_one_that_there_is(line, monkeypatch):
+    words = shlex.split(line)
+    if words[0] == "make":
+        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+        assert re.search(rf"^{words[1]}:", makefile, re.M), f"no target {words[1]}"
+        assert all(f"$({word.split('=')[0]}" in makefile for word in words[2:])
+        return
+    assert words[:3] == ["python", "-m", "waldo_utils"]
+    monkeypatch.setattr(command_line, "_COMMANDS", dict.fromkeys(command_line._COMMANDS, lambda options: 0))
+    assert command_line.main(words[3:]) == 0
+
+
+def test_a_command_that_does_not_parse_is_seen(monkeypatch):
+    with pytest.raises(SystemExit):
+        command_line.main(["run", "--no-such-option"])
+    assert len(commands()) >= 6
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_each_link_leads_to_a_file_or_a_heading(path):
+    text = path.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]+)\)|(?:src|href)=\"([^\"]+)\"", text)
+    anchors = {pages._anchor(line.lstrip("# ")) for line in text.splitlines() if line.startswith("#")}
+    assert links
+    for link in (first or second for first, second in links):
+        if link.startswith("#"):
+            assert link[1:] in anchors, link
+        elif not link.startswith("https://"):
+            assert (path.parent / link).exists(), f"{path}: {link}"

@@ -224,7 +224,9 @@ def load_frame(study: Study, name: str) -> pd.DataFrame:
         raise ValueError(f"{path} is no table ({error}): make it again") from None
 
 
-def save_table(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
+def save_table(
+    study: Study, name: str, table: pd.DataFrame, machine: dict[str, object] | None = None
+) -> pd.DataFrame:
     """Save a result table with its provenance to the results folder and return it for display.
 
     Args:
@@ -232,6 +234,7 @@ def save_table(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
         name: the file's stem, for example "main".
         table: columns whose name contains "@" are metrics: fractions in [0, 1], unrounded; rounding is the
             display's business. A figure that was not run is missing (NaN), never 0.
+        machine: what clock times hang on, for the record.
 
     Raises:
         ValueError: a metric is not a fraction, for example a percentage.
@@ -243,6 +246,7 @@ def save_table(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
     path = results_folder(study) / "tables" / f"{name}.csv"
     write_atomically(path, lambda partial: table.to_csv(partial, index=False))
     provenance = {"study": _recorded(study), "torch": version("torch"), "sha256": sha256(path)}
+    provenance |= {"machine": machine} if machine else {}
     write_atomically(
         path.with_suffix(".json"), lambda partial: partial.write_text(json.dumps(provenance, indent=2))
     )

@@ -7,6 +7,7 @@ in the same run.
 """
 
 import datetime
+import io
 import json
 import os
 import platform
@@ -20,6 +21,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from waldo_utils.disk import artifacts
 from waldo_utils.disk.artifacts import write_atomically
 from waldo_utils.experiments import storage
 from waldo_utils.experiments.timing import in_turns, matrix_rate, peak_memory, tf32
@@ -29,7 +31,7 @@ from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import approximate
 from waldo_utils.retrieval.exact import nearest_neighbors, reorder
 from waldo_utils.retrieval.reranking import PAIRS, rerank_scores
-from waldo_utils.study import ROOT
+from waldo_utils.study import ROOT, Study
 
 FOLDER = ROOT / "results" / "benchmarks"
 DIM, HEADS, PLACES = 128, 4, 49  # of the study's local features
@@ -395,6 +397,33 @@ def save(name: str, table: pd.DataFrame, folder: Path, facts: dict[str, object])
     write_atomically(path, lambda partial: table.to_csv(partial, index=False))
     content = json.dumps(facts, indent=2)
     write_atomically(path.with_suffix(".json"), lambda partial: partial.write_text(content))
+
+
+def keep(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Save a result table of clock times, unless one of the same cases is there, and return the kept one.
+
+    Times differ with each run and machine. So the first measurement stays until somebody measures anew on
+    purpose (`python -m waldo_utils run --measure`), and a rerun changes no file. Cases are the columns that hold
+    no decimal numbers.
+    """
+    path = artifacts.results_folder(study) / "tables" / f"{name}.csv"
+    new = pd.read_csv(io.StringIO(table.to_csv(index=False)))
+    try:
+        old = artifacts.load_table(study, name)
+        facts = json.loads(path.with_suffix(".json").read_text()).get("machine")
+    except (FileNotFoundError, ValueError):  # never measured, or with other settings
+        facts = None
+    if facts is None or not _cases(old).equals(_cases(new)):
+        old, facts = new, machine()
+        artifacts.save_table(study, name, table, facts)
+    for file in (path, path.with_suffix(".json")):
+        file.touch()  # an output of the notebook that ran, as the others are
+    print("measured {date} on {processor}, {threads} threads, {device}, torch {torch}".format(**facts))
+    return old
+
+
+def _cases(table: pd.DataFrame) -> pd.DataFrame:
+    return table.select_dtypes(exclude="floating")
 
 
 def kept(name: str, folder: Path = FOLDER) -> tuple[pd.DataFrame, dict[str, object]]:

@@ -20,7 +20,7 @@ from waldo_utils.models.devices import autocast, device
 from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.onnx_forward import map_of
 from waldo_utils.models.reranker import RerankingTransformer
-from waldo_utils.retrieval.batches import CropBatches
+from waldo_utils.retrieval.trunk_maps import training_batches
 from waldo_utils.study import GlobalStage, RerankerStage
 from waldo_utils.training.global_training import global_gradients
 from waldo_utils.training.loop import new_optimizer
@@ -45,7 +45,7 @@ def step_times(
 
     Args:
         model, reranker: trained as copies, so they stay as they are.
-        photos: (3, h, w) uint8 each, for example an `images.PhotoCache`.
+        photos: (3, h, w) uint8 each, for example a `photo_cache.PhotoCache`; or the trunk's maps of them.
         image_settings, reranker_settings: batches, crops and optimizer; BatchNorm stays in eval mode.
         rounds: how often each is timed; the medians count.
         clock: returns seconds; `time.process_time` counts the processor's, whatever else the machine does.
@@ -95,7 +95,9 @@ def step_times(
         for parameter in (*model.backbone.parameters(), *model.global_head.parameters()):
             parameter.requires_grad_(backbone)
         optimizer = new_optimizer(name, [(model, 1e-6), (reranker, 1e-6)], 0.0)
-        batches = CropBatches(photos, list(rng.integers(0, len(photos), (rounds + 1, count))), crop, seed=0)
+        batches = training_batches(
+            photos, list(rng.integers(0, len(photos), (rounds + 1, count))), crop, seed=0
+        )
 
         def step(images: Tensor, gradients=gradients, optimizer=optimizer) -> None:
             gradients(images)
@@ -133,10 +135,10 @@ def batch_memory(settings: GlobalStage, batches: Sequence[int], micro_batch: int
     """Measure the memory that one step of the global model's training needs, with and without gradient
     caching.
 
-    Each size runs in a process of its own, on random photos, with BatchNorm in eval mode.
+    Each size runs in a process of its own, on random photos or the trunk's maps of them, with BatchNorm in eval mode.
 
     Args:
-        settings: backbone and photo size.
+        settings: backbone, photo size, and whether the trunk stays as it starts (`views`).
         batches: sizes to measure.
         micro_batch: photos whose activations gradient caching holds at once.
 
@@ -147,7 +149,7 @@ def batch_memory(settings: GlobalStage, batches: Sequence[int], micro_batch: int
     rows = []
     for batch in batches:
         for size in (None, micro_batch):
-            values = [settings.backbone, settings.size, batch, size]
+            values = [settings.backbone, settings.size, settings.views, batch, size]
             command = [sys.executable, "-m", "waldo_utils.experiments.training_speed", json.dumps(values)]
             package = Path(__file__).parents[2]
             peak = subprocess.run(command, cwd=package, capture_output=True, text=True, check=True).stdout
@@ -156,12 +158,15 @@ def batch_memory(settings: GlobalStage, batches: Sequence[int], micro_batch: int
     return pd.DataFrame(rows)
 
 
-def step_memory(backbone: str, size: int, batch: int, micro_batch: int | None) -> int:
+def step_memory(backbone: str, size: int, views: int, batch: int, micro_batch: int | None) -> int:
     """Return the bytes that one step takes at its peak beyond what the process held before it; see
     `batch_memory`."""
     settings = replace(GlobalStage(), backbone=backbone, size=size, micro_batch=micro_batch)
     model = ImageModel(backbone).eval().to(device(), memory_format=torch.channels_last)
     images = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8).permute(0, 3, 1, 2).to(device())
+    if views:  # the trunk stays: training begins at its maps
+        with torch.no_grad():
+            images = torch.rand(batch, *model.trunk_map(images[:1]).shape[1:], device=device())
     before = _peak_memory()
     global_gradients(model, images, torch.arange(batch) // 2, settings)
     return _peak_memory() - before

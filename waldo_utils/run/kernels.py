@@ -16,6 +16,7 @@ from pathlib import Path
 
 from waldo_utils.disk.faults import REMEDIES
 from waldo_utils.disk.files import rename, write_atomically
+from waldo_utils.run import executed
 from waldo_utils.study import ROOT
 
 # glibc gives each large tensor back to the system and asks for it anew: kept instead, a training step on a
@@ -107,7 +108,7 @@ def execute(notebook: Path, output: Path, parameters: dict, work: Path, lock: in
     finally:
         shutil.rmtree(sockets, ignore_errors=True)
         if partial.exists():
-            _forget_places(partial, output)
+            executed.settle(partial)
             rename(partial, output)
     return fault
 
@@ -165,18 +166,6 @@ def _run(
         future.set_exception(error)
     finally:
         ensure_event_loop().close()
-
-
-def _forget_places(executed: Path, output: Path) -> None:
-    """Keep of the paths that papermill notes only the file's name: an executed copy says nothing of its
-    machine."""
-    import nbformat
-
-    with suppress(OSError, ValueError):  # one that was cut short stays as it is
-        notebook = nbformat.read(executed, as_version=4)
-        for key in ("input_path", "output_path"):
-            notebook.metadata.get("papermill", {})[key] = output.name
-        nbformat.write(notebook, executed)
 
 
 def _remedy(message: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from waldo_utils.data import inputs
 from waldo_utils.disk import locks
 from waldo_utils.disk.files import check_writable, remove_partials, write_atomically
-from waldo_utils.run import kernels
+from waldo_utils.run import kernels, resources
 from waldo_utils.run.report import write_report
 from waldo_utils.study import ROOT, Study
 from waldo_utils.study import find_profile as find_profile  # the command line asks for it here
@@ -125,6 +125,7 @@ def run(
     parameters: dict | None = None,
     folders: Folders | None = None,
     stages: tuple[Stage, ...] = STAGES,
+    measure: bool = False,
 ) -> int:
     """Run what is not up to date, in order, and write the report; print progress all along.
 
@@ -135,6 +136,7 @@ def run(
         parameters: of the notebooks beside `profile`.
         folders: None: the project's.
         stages: the notebooks and what they need.
+        measure: run everything, and measure the times anew that are kept otherwise.
 
     Returns:
         0; 1 if a notebook failed: its executed copy is kept, and the next run starts with it; 130 or 143 if
@@ -162,12 +164,14 @@ def run(
             with kernels.stoppable():
                 for left in (*remove_partials(folders.data), *remove_partials(folders.results)):
                     print(f"removed {left}, which a killed run left half-written")
-                if force:
+                if measure:
+                    resources.forget(folders.results)
+                if force or measure:
                     for checkpoint in folders.data.rglob("*.pt"):
                         checkpoint.unlink()
                     for begun in list(folders.data.rglob("*.partial/")):  # extractions and scorings
                         shutil.rmtree(begun)
-                return _run(stages, chosen, study, force or bool(only), parameters, folders, lock)
+                return _run(stages, chosen, study, force or measure or bool(only), parameters, folders, lock)
         except kernels.Stopped as stopped:
             to_do = [stage.stem for stage in chosen if not _stamp(stage, folders).exists()]
             print(
@@ -187,7 +191,7 @@ def _run(
     lock: int,
 ) -> int:
     """Run the chosen stages, those that are up to date only if `always`, under a lock that is held."""
-    start, ran = time.monotonic(), False
+    start, ran, took = time.monotonic(), False, {}
     for number, stage in enumerate(stages, start=1):
         if stage not in chosen:
             continue
@@ -215,7 +219,7 @@ def _run(
         made = _fingerprint(stage, study, parameters, folders)
         _write(_stamp(stage, folders), "\n".join([made, str(time.time()), *_outputs(folders, began)]))
         print(f"[{number}/{len(stages)}] {stage.stem} done in {minutes:.1f} min", flush=True)
-        ran = True
+        ran, took[stage.stem] = True, minutes
     report = folders.results / "report.html"
     executed = [_executed(stage, folders) for stage in stages]
     if (ran or not report.exists()) and all(path.exists() for path in executed):
@@ -227,6 +231,8 @@ def _run(
     else:
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         print(f"done in {(time.monotonic() - start) / 60:.1f} min, peak memory of a notebook {peak:.1f} GB")
+        if len(took) == len(stages):
+            resources.keep(folders.results, took, peak)
     return 0
 
 

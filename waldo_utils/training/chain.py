@@ -8,11 +8,14 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
 from waldo_utils.data.splits import Split
 from waldo_utils.disk import artifacts
 from waldo_utils.evaluation import tables
 from waldo_utils.models import heads, starting_weights, trained
+from waldo_utils.models.devices import device
 from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact, features, reranking
@@ -153,6 +156,8 @@ def rerank_every_seed(study: Study, split: dict[str, Split]) -> pd.DataFrame:
     for seed in study.seeds:
         model = trained.global_model(study, seed)
         reranker = starting_weights.reranker(study.reranker)
+        if reranker.matching is not None:
+            _center(reranker, model, beginning.some_maps(study, model, split["train"]))
         for stage in STAGES:
             log = _train_reranker(study, split, model, reranker, seed, stage)
             logs.append(log.assign(seed=seed, stage=stage))
@@ -163,6 +168,22 @@ def rerank_every_seed(study: Study, split: dict[str, Split]) -> pd.DataFrame:
                 neighbors = artifacts.load_array(study, f"global/seed{seed}/{name}_neighbors")
                 _keep_scores(study, split[name], model, reranker, neighbors, f"{kept}_{name}")
     return artifacts.save_frame(study, "reranker/log", pd.concat(logs, ignore_index=True))
+
+
+@torch.no_grad()
+def _center(reranker: RerankingTransformer, model: ImageModel, maps: Tensor) -> None:
+    """Shift the read-out so that typical pairs have a mean logit of zero: else the first steps of training would go
+    into nothing but that shift.
+
+    Args:
+        reranker: changed in place.
+        model: gives the local features.
+        maps: (B, channels, h, w) last maps of train photos; each is paired with the next, one of its product or a
+            look-alike.
+    """
+    local = model.local_features(maps)
+    logits = reranker.to(device())(local, local.roll(-1, dims=0))
+    reranker.score.bias.sub_(logits.mean())
 
 
 def _train_reranker(
