@@ -78,3 +78,20 @@ def test_each_seed_leaves_what_later_notebooks_read(stubs):
         (3, "frozen", False),
         (3, "finetuned", True),
     ]
+
+
+def test_what_starts_at_random_repeats_and_differs_from_seed_to_seed(stubs):
+    labels = np.array([0, 0, 1, 1])
+    split = {name: SimpleNamespace(photos=labels, labels=labels) for name in ("train", "validation", "test")}
+    kept = ("global/seed{}/weights", "reranker/seed{}/frozen_reranker")
+
+    def weights(seed):
+        return [float(artifacts.load_weights(STUDY, name.format(seed))["weight"]) for name in kept]
+
+    runs = []
+    for _ in range(2):
+        chain.train_every_seed(STUDY, split)
+        chain.rerank_every_seed(STUDY, split)
+        runs.append((weights(0), weights(3)))
+    assert runs[0] == runs[1]
+    assert runs[0][0] != runs[0][1]

@@ -237,7 +237,9 @@ def training_table(study: Study, seed: int, train: Split, test: Split, neighbors
     }
     rows, hits = [], []
     for name, changed in changes.items():
-        model, reranker = trained.global_model(study, seed), starting_weights.reranker(study.reranker)
+        model = trained.global_model(study, seed)
+        torch.manual_seed(seed)  # one start for all: only the transform differs
+        reranker = starting_weights.reranker(study.reranker)
         checkpoint = f"reranker/seed{seed}/ablation_{name.replace(' ', '_')}"
         log = reranker_training.train_reranker(
             model,

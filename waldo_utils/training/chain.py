@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+import torch
 
 from waldo_utils.data.splits import Split
 from waldo_utils.data.transforms import TestTransform
@@ -39,6 +40,7 @@ def train_every_seed(study: Study, split: dict[str, Split]) -> pd.DataFrame:
     """
     logs = []
     for seed in study.seeds:
+        torch.manual_seed(seed)  # of all that starts at random
         model = starting_weights.image_model(study.global_)
         log = _train(study, split, model, seed)
         artifacts.save_weights(study, f"global/seed{seed}/weights", model.state_dict())
@@ -130,6 +132,7 @@ def rerank_every_seed(study: Study, split: dict[str, Split]) -> pd.DataFrame:
     logs = []
     for seed in study.seeds:
         model = trained.global_model(study, seed)
+        torch.manual_seed(seed)  # of the transformer, where it starts at random
         reranker = starting_weights.reranker(study.reranker)
         for stage in STAGES:
             log = _train_reranker(study, split, model, reranker, seed, stage)
