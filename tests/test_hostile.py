@@ -983,7 +983,7 @@ def test_grocery_without_a_network_is_one_line(tmp_path, monkeypatch, no_network
 def test_imagenet_without_a_network_says_where_to_put_the_file(tmp_path, monkeypatch, no_network):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     with pytest.raises(ConnectionError) as error:
-        weights.imagenet_file("resnet18")
+        weights.torchvision_file("resnet50")
     one_line(error, "Network is unreachable", "download it elsewhere and put it at", tmp_path / "hub")
     assert not list((tmp_path / "hub").rglob("*.*"))
 
@@ -1000,7 +1000,7 @@ def test_imagenet_of_a_wrong_checksum_is_refused_and_removed(tmp_path, monkeypat
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     monkeypatch.setattr(torch.hub, "urlopen", lambda *given, **named: Answer(b"wrong"))
     with pytest.raises(ConnectionError, match="invalid hash value.*download it elsewhere and put it at"):
-        weights.imagenet_file("resnet18")
+        weights.torchvision_file("resnet50")
     assert not [path for path in (tmp_path / "hub").rglob("*") if path.is_file()]
 
 

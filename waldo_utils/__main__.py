@@ -27,12 +27,6 @@ def main(arguments: list[str] | None = None) -> int:
     status = commands.add_parser("status", help="say which notebooks are up to date")
     status.add_argument("--profile", default="mini", help=f"one of {', '.join(PROFILES)} (default: mini)")
     commands.add_parser("profiles", help="list the profiles")
-    pretrain = commands.add_parser(
-        "pretrain", help="make the starting weights of the small profiles (an hour on two cores)"
-    )
-    pretrain.add_argument(
-        "--work", type=Path, default=ROOT / "data" / "pretraining", help="folder for photos and checkpoints"
-    )
     evaluate = commands.add_parser(
         "evaluate",
         help="reproduce the paper without training: test a published checkpoint on Stanford Online Products",
@@ -134,14 +128,6 @@ def _status(options: argparse.Namespace) -> int:
 def _profiles(options: argparse.Namespace) -> int:
     for study in PROFILES.values():
         print(f"{study.name:8} {study.summary}")
-    return 0
-
-
-def _pretrain(options: argparse.Namespace) -> int:
-    from waldo_utils.models import starting_weights
-    from waldo_utils.training import pretraining
-
-    print(pretraining.pretrain(options.work, starting_weights.FOLDER).to_string())
     return 0
 
 
@@ -260,7 +246,6 @@ _COMMANDS = {
     "run": _run,
     "status": _status,
     "profiles": _profiles,
-    "pretrain": _pretrain,
     "evaluate": _evaluate,
     "readme": _readme,
     "index": _index,

@@ -40,9 +40,13 @@ class DataStage:
 class GlobalStage:
     """The image model and its training with the contrastive loss."""
 
-    backbone: str = "resnet50"
-    start: str = "imagenet"  # "imagenet": torchvision's weights; "rendered": the study's own starting weights
-    local_norm: float | None = None  # length that local features are scaled to; None: as they come
+    backbone: str = "resnet50"  # or "efficientnet_lite0", or "timm:NAME"
+    start: str = "imagenet"  # or "random"
+    views: int = (
+        0  # 0: the whole backbone trains, on crops drawn anew; else its trunk stays as it starts, and so many
+    )
+    # views of each photo, the plain one and random crops, go through it once
+    heads: str = "random"  # how the projections start; "principal": as the train photos' principal axes
     resize: int = 256  # test photos: resized to this square,
     size: int = 224  # then cropped to this one; train photos: random crops of this size
     crop_scale: tuple[float, float] = (0.08, 1.0)
@@ -51,8 +55,10 @@ class GlobalStage:
     batch: int = 800  # photos
     micro_batch: int | None = None  # photos whose activations are held at once; None: the whole batch's
     photos_per_product: int = 2
+    families_meet: bool = False  # whether look-alikes (a rendered set's families) come in one batch
     optimizer: str = "sgd"  # Nesterov momentum 0.9
     learning_rate: float = 0.001
+    head_learning_rate: float | None = None  # of the global projection; None: as the backbone's
     weight_decay: float = 4e-4
     drops: tuple[int, ...] = (
         60,
@@ -68,7 +74,7 @@ class RerankerStage:
     layers: int = 6
     heads: int = 4
     feedforward: int = 1024
-    start: str = "random"  # "random", or "rendered": the study's own starting weights
+    matching: bool = False  # add local matching to the score, and start from it
     epochs: int = 100
     triplets: int = 100  # per batch: an anchor, another photo of its product, a hard negative
     triplets_per_epoch: int | None = None  # None: every train photo is an anchor once
@@ -79,10 +85,13 @@ class RerankerStage:
     groups: int = 12  # per batch
     crop_scale: tuple[float, float] | None = None  # of the train photos; None: as the global stage's
     learning_rate: float = 1e-4
+    local_learning_rate: float | None = (
+        None  # of the local projection while frozen; None: as the transformer's
+    )
     weight_decay: float = 4e-4
     drops: tuple[int, ...] = (60, 80)
     finetune_epochs: int = 100
-    finetune_learning_rate: float = 1e-4  # of the image model while it is finetuned
+    finetune_learning_rate: float = 1e-4  # of the backbone while it is finetuned
 
 
 @dataclass(frozen=True)
@@ -112,30 +121,32 @@ class Study:
 
 
 _SMALL_GLOBAL = GlobalStage(
-    backbone="resnet18",
-    local_norm=12.0,
-    start="rendered",
-    resize=128,
-    size=112,
+    backbone="efficientnet_lite0",
+    views=4,
+    heads="principal",
+    resize=224,
+    size=224,
     crop_scale=(0.3, 1.0),
     epochs=2,
-    batch=128,
+    batch=96,
+    families_meet=True,
     optimizer="adamw",
-    learning_rate=3e-4,
+    learning_rate=1e-4,
+    head_learning_rate=5e-4,
     drops=(),
 )
 _SMALL_RERANKER = RerankerStage(
     layers=2,
     feedforward=256,
-    start="rendered",
-    epochs=1,
+    matching=True,
+    epochs=3,
     negatives=30,
     group=4,
-    crop_scale=(0.5, 1.0),
-    learning_rate=1e-4,
+    learning_rate=3e-4,
+    local_learning_rate=2e-3,
     drops=(),
-    finetune_epochs=3,
-    finetune_learning_rate=3e-4,
+    finetune_epochs=2,
+    finetune_learning_rate=1e-4,
 )
 _TRANSFER = RenderedSet(seed=2, families=8, size=144, difficulty=0.3)
 
@@ -148,7 +159,7 @@ PROFILES: dict[str, Study] = {
             data=DataStage(
                 source="rendered",
                 transfer="rendered",
-                cache_size=128,
+                cache_size=224,
                 rendered=RenderedSet(seed=1, families=40, size=144, difficulty=0.3, test_fraction=0.25),
                 rendered_transfer=_TRANSFER,
                 hold_out=0.1,
@@ -156,7 +167,7 @@ PROFILES: dict[str, Study] = {
             global_=_SMALL_GLOBAL,
             reranker=_SMALL_RERANKER,
             evaluation=EvaluationStage(depth=30, ablation_products=50),
-            seeds=(0, 1, 2),
+            seeds=(0,),
         ),
         Study(
             name="smoke",
@@ -168,20 +179,20 @@ PROFILES: dict[str, Study] = {
                 rendered=RenderedSet(seed=3, families=4, family_size=2, size=80),
                 rendered_transfer=RenderedSet(seed=4, families=2, family_size=2, size=80),
             ),
-            global_=replace(_SMALL_GLOBAL, resize=64, size=56, epochs=1, batch=32),
-            reranker=replace(_SMALL_RERANKER, groups=2, negatives=10, finetune_epochs=1),
+            global_=replace(_SMALL_GLOBAL, views=2, resize=64, size=64, epochs=1, batch=32),
+            reranker=replace(_SMALL_RERANKER, epochs=1, groups=2, negatives=10, finetune_epochs=1),
             evaluation=EvaluationStage(depth=20, resamples=200, ablation_products=6),
         ),
         Study(
             name="grocery",
             summary="real photos of 81 grocery products",
             data=DataStage(
-                source="grocery", transfer="rendered", cache_size=128, rendered_transfer=_TRANSFER
+                source="grocery", transfer="rendered", cache_size=224, rendered_transfer=_TRANSFER
             ),
             global_=replace(_SMALL_GLOBAL, epochs=4, learning_rate=1e-4),
             reranker=replace(_SMALL_RERANKER, epochs=2, finetune_epochs=3),
             evaluation=EvaluationStage(depth=30, ablation_products=12),
-            seeds=(0, 1, 2),
+            seeds=(0,),
         ),
         Study(
             name="paper",

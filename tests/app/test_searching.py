@@ -10,14 +10,16 @@ from waldo_utils.app import rejection, searching
 from waldo_utils.app.searching import Gallery, Models
 from waldo_utils.data.reading import read_photo
 from waldo_utils.data.transforms import TestTransform
+from waldo_utils.disk import artifacts
 from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact, reranking
+from waldo_utils.study import PROFILES
 
 
 def small_models(seed=0):
     torch.manual_seed(seed)
-    image = ImageModel("resnet18", dim=16, local_norm=4.0).eval()
+    image = ImageModel("efficientnet_lite0", dim=16).eval()
     reranker = RerankingTransformer(dim=16, heads=2, layers=2, feedforward=32).eval()
     return Models(image, image, reranker, TestTransform(32, 32), 32, "random", False, f"digest{seed}")
 
@@ -293,3 +295,26 @@ def test_joined_galleries_keep_rows_and_photos(models, gallery):
     assert joined.names[6:] == ["photo0.jpg", "photo1.jpg"]
     assert joined.products.tolist() == ["a", "a", "b", "b", "c", "", "x", "x"]
     assert np.array_equal(np.asarray(joined.photo(7)), np.asarray(gallery.photo(1)))
+
+
+def test_without_trained_models_imagenet_s_network_gives_the_global_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(artifacts, "ROOT", tmp_path)
+    models = searching.open_models(PROFILES["smoke"])
+    assert models.reranker is None
+    assert "nothing trained" in models.weights
+    gallery = small_gallery(models)
+    assert gallery.embedding.shape == (6, 1280)
+    assert gallery.local.shape[:2] == (6, 0)
+    answer = searching.search(models, gallery, drawn_photo(2))
+    assert answer.rows[0] == 2
+    np.testing.assert_array_equal(answer.scores, answer.similarities)
+    assert answer.reranked.tolist() == list(range(6))
+
+
+def test_many_photos_have_the_features_of_each_alone(monkeypatch):
+    models = small_models()
+    batch = torch.stack([searching.prepare(models, drawn_photo(i)) for i in range(searching.MANY)])
+    many = searching.features(models, batch)
+    for i, photo in enumerate(batch):
+        for value, alone in zip(many, searching.features(models, photo[None]), strict=True):
+            np.testing.assert_allclose(value[i].astype(float), alone[0].astype(float), atol=2e-3)

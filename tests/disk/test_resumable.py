@@ -88,7 +88,7 @@ class Failing(list):
 
 def test_a_killed_extraction_ends_like_an_undisturbed_one(tmp_path):
     torch.manual_seed(0)
-    model, transform = ImageModel("resnet18"), transforms.TestTransform(32, 32)
+    model, transform = ImageModel("efficientnet_lite0"), transforms.TestTransform(32, 32)
     photos = Failing(torch.randint(0, 256, (7, 3, 32, 32), dtype=torch.uint8))
     whole = features.extract_features(model, photos, transform, batch=2)
     photos.looks = 5

@@ -133,8 +133,8 @@ def test_queries_are_the_first_photos_of_every_product_that_has_two():
 def tiny():
     """A shared and another backbone, eight photos of four products."""
     torch.manual_seed(0)
-    co = ImageModel("resnet18").eval()
-    frozen, finetuned = ImageModel("resnet18").eval(), ImageModel("resnet18").eval()
+    co = ImageModel("efficientnet_lite0").eval()
+    frozen, finetuned = ImageModel("efficientnet_lite0").eval(), ImageModel("efficientnet_lite0").eval()
     frozen.backbone.load_state_dict(co.backbone.state_dict())
     rerankers = {
         name: (model, RerankingTransformer(layers=2, feedforward=32).eval())

@@ -7,7 +7,8 @@ import torch
 
 from waldo_utils.experiments import depths
 from waldo_utils.figures import depth_curves
-from waldo_utils.models.image_model import IMAGENET_MEAN, ImageModel
+from waldo_utils.models.backbones import IMAGENET_MEAN
+from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact, features, reranking
 
@@ -69,7 +70,7 @@ def test_mean_direction_by_hand():
 @pytest.fixture(scope="module")
 def scored():
     torch.manual_seed(0)
-    co, finetuned = (ImageModel("resnet18", dim=128, local_norm=12.0).eval() for _ in range(2))
+    co, finetuned = (ImageModel("efficientnet_lite0").eval() for _ in range(2))
     reranker = RerankingTransformer(heads=2, layers=1, feedforward=32).eval()
     photos = list(
         torch.randint(256, (8, 3, 40, 60), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))

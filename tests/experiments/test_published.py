@@ -82,7 +82,6 @@ def test_a_checkpoint_loads_bare_wrapped_and_with_a_prefix(checkpoints, tmp_path
         assert torch.equal(model.backbone.layer3[5].conv2.weight, state["layer3.5.conv2.weight"])
         assert torch.equal(reranker.segment.weight, state["matcher.seg_encoder.weight"])
         assert torch.equal(reranker.score.weight, state["matcher.classifier.weight"])
-        assert model.local_norm is None
     model, reranker = published.load_checkpoint(checkpoints / "global.pt")
     assert reranker is None
     (tmp_path / "prefixed.pt").unlink()
@@ -153,7 +152,7 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path):
 
 
 def test_the_table_is_the_slow_loops(checkpoints, sop, monkeypatch):
-    monkeypatch.setattr("waldo_utils.retrieval.features.autocast", contextlib.nullcontext)
+    monkeypatch.setattr("waldo_utils.models.onnx_forward.autocast", contextlib.nullcontext)
     monkeypatch.setattr("waldo_utils.retrieval.reranking.autocast", contextlib.nullcontext)
     table, provenance = published.evaluate(
         checkpoints / "rerank.pt", checkpoints / "global.pt", sop, depth=5, resamples=50

@@ -14,7 +14,7 @@ from waldo_utils.study import PROFILES
 
 def test_the_shares_of_a_step_add_up_and_nothing_is_trained():
     torch.manual_seed(0)
-    model, reranker = ImageModel("resnet18"), RerankingTransformer(layers=2, feedforward=32)
+    model, reranker = ImageModel("efficientnet_lite0"), RerankingTransformer(layers=2, feedforward=32)
     before = [parameter.detach().clone() for parameter in (*model.parameters(), *reranker.parameters())]
     photos = list(torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8))
     ticks = itertools.count()

@@ -16,9 +16,9 @@ def features():
     return query, gallery, rng.integers(0, 9, (5, 4))
 
 
-def new_reranker(layers=3):
+def new_reranker(layers=3, matching=False):
     torch.manual_seed(0)
-    model = RerankingTransformer(dim=16, heads=2, layers=layers, feedforward=32).eval()
+    model = RerankingTransformer(16, 2, layers, 32, matching).eval()
     with torch.no_grad():  # biases and norms start at 0 and 1, where a mistake would not show
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -34,15 +34,16 @@ def plain_scores(model, query, gallery, neighbors):
     return scores
 
 
+@pytest.mark.parametrize("matching", [False, True])
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize(
     "limits", [(32, 10**9), (3, 1)]
 )  # pairs at once and bytes of codes: all, or bit by bit
-def test_rerank_scores_are_those_of_forward(features, layers, limits, monkeypatch):
+def test_rerank_scores_are_those_of_forward(features, layers, limits, matching, monkeypatch):
     monkeypatch.setitem(reranking.PAIRS, "cpu", limits[0])
     monkeypatch.setattr(reranking, "CODES", limits[1])
     monkeypatch.setattr(scorer, "ENCODED_AT_ONCE", 2)
-    model = new_reranker(layers)
+    model = new_reranker(layers, matching)
     expected = plain_scores(model, *features)
     np.testing.assert_allclose(reranking.rerank_scores(model, *features), expected, atol=1e-5)
 

@@ -1,4 +1,4 @@
-"""Training learns, keeps frozen what is frozen, resumes to the same result, and starts as a matcher."""
+"""Training learns, keeps frozen what is frozen, and resumes to the same result."""
 
 import contextlib
 import itertools
@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from waldo_utils.data import transforms
-from waldo_utils.models import matching
 from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact, features, reranking
+from waldo_utils.retrieval.batches import CropBatches
 from waldo_utils.study import PROFILES
 from waldo_utils.training import global_training, loop, reranker_training, validation
 
@@ -50,7 +50,7 @@ def photos():
 
 def new_model(seed=0):
     torch.manual_seed(seed)
-    return ImageModel("resnet18", local_norm=12.0)
+    return ImageModel("efficientnet_lite0")
 
 
 def train(photos, folder, epochs, model=None, validate=lambda: 0.5):
@@ -62,8 +62,8 @@ def train(photos, folder, epochs, model=None, validate=lambda: 0.5):
 
 
 def test_the_global_model_learns(photos, tmp_path):
-    _, log = train(photos, tmp_path, epochs=4)
-    assert log.epoch.tolist() == [0, 1, 2, 3, 4]
+    _, log = train(photos, tmp_path, epochs=6)
+    assert log.epoch.tolist() == [0, 1, 2, 3, 4, 5, 6]
     assert log.loss.iloc[-1] < 0.8 * log.loss.iloc[1]
 
 
@@ -103,7 +103,7 @@ def score(model):
     return lambda: float(model.global_head.weight.detach().sum().sin().abs())
 
 
-@pytest.mark.parametrize("micro_batch, start, optimizer", [(None, "random", "adamw"), (4, "rendered", "sgd")])
+@pytest.mark.parametrize("micro_batch, start, optimizer", [(None, "random", "adamw"), (4, "imagenet", "sgd")])
 def test_a_killed_training_ends_like_an_undisturbed_one(
     photos, tmp_path, clock, micro_batch, start, optimizer
 ):
@@ -214,7 +214,7 @@ def test_gradient_caching_refuses_a_batchnorm_that_trains(photos, tmp_path):
 
 def test_any_number_of_threads_gives_the_same_photos(photos):
     batches = [np.array([0, 5, 9]), np.array([3, 3]), np.array([8]), np.array([1, 2])]
-    crops = features.CropBatches(photos, batches, transforms.TrainTransform(16), seed=3)
+    crops = CropBatches(photos, batches, transforms.TrainTransform(16), seed=3)
     alone = list(crops.loader(threads=0))
     assert [len(batch) for batch in alone] == [3, 2, 1, 2]
     assert alone[0].dtype == torch.uint8
@@ -223,9 +223,7 @@ def test_any_number_of_threads_gives_the_same_photos(photos):
     assert all(a.equal(b) for a, b in zip(alone[2:], crops.loader(start=2, threads=1), strict=True))
     with pytest.raises(KeyboardInterrupt):
         list(
-            features.CropBatches(Failing(photos, 4), batches, transforms.TrainTransform(16), seed=3).loader(
-                threads=1
-            )
+            CropBatches(Failing(photos, 4), batches, transforms.TrainTransform(16), seed=3).loader(threads=1)
         )
 
 
@@ -263,7 +261,7 @@ def test_first_hits_differ_where_a_duplicate_is_of_another_product():
 def test_batchnorm_stays_still_unless_the_start_is_random(photos, tmp_path):
     model = new_model()
     before = model.backbone.bn1.running_mean.clone()
-    settings = replace(IMAGE, start="rendered", epochs=1)
+    settings = replace(IMAGE, start="imagenet", epochs=1)
     global_training.train_global(model, photos, LABELS, settings, 0, lambda: 0.5, tmp_path / "state.pt")
     assert torch.equal(model.backbone.bn1.running_mean, before)
 
@@ -288,35 +286,26 @@ def test_frozen_trains_the_local_head_and_the_reranker_only(photos, tmp_path, fi
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_the_matching_start_prefers_the_same_patches():
-    torch.manual_seed(0)
-    reranker = RerankingTransformer(layers=2, feedforward=256).eval()
-    matching.start_as_matching(reranker, 12.0)
-    content = torch.zeros(20, 128, 7, 7)
-    content[:, : matching.CONTENT] = torch.randn(20, matching.CONTENT, 7, 7)
-    local = 12 * torch.nn.functional.normalize(content, dim=1)
-    shuffled = local.flatten(2)[:, :, torch.randperm(49)].view_as(local)
-    with torch.no_grad():
-        same, other = reranker(local, shuffled), reranker(local, local.roll(1, dims=0))
-    assert same.min() > other.max()
-    matching.calibrate(reranker, torch.cat([same, other]))
-    with torch.no_grad():
-        again = torch.cat([reranker(local, shuffled), reranker(local, local.roll(1, dims=0))])
-    assert again.mean().item() == pytest.approx(0, abs=1e-3)
-    assert again.std().item() == pytest.approx(2, rel=1e-3)
-
-
 def test_pair_scores_are_those_of_single_pairs():
     torch.manual_seed(0)
     local = torch.randn(6, 128, 2, 2).numpy().astype(np.float16)
     neighbors = np.array([[1, 2, 3], [0, 5, 4], [3, 1, 0], [2, 1, 0], [5, 0, 1], [4, 0, 1]])
-    scores = reranking.pair_scores(reranking.local_matching, local, local, neighbors, batch=4)
+    scores = reranking.pair_scores(reranking.match_maps, local, local, neighbors, batch=4)
     for query in range(6):
         for k in range(3):
             pair = [torch.from_numpy(local[i][None]).float() for i in (query, neighbors[query, k])]
-            assert scores[query, k] == pytest.approx(reranking.local_matching(*pair).item(), abs=5e-3)
+            assert scores[query, k] == pytest.approx(reranking.match_maps(*pair).item(), abs=5e-3)
     with pytest.raises(ValueError, match="6 queries but 5 neighbor lists"):
-        reranking.pair_scores(reranking.local_matching, local, local, neighbors[:5])
+        reranking.pair_scores(reranking.match_maps, local, local, neighbors[:5])
+
+
+def test_local_matching_by_hand():
+    """Two patches: the long one finds itself, the short one nothing; a gallery of the short one alone is no match."""
+    query = torch.tensor([[3.0, 0.0], [0.0, 1.0]])[None, :, None]  # (1, D, 1, 2): patches (3, 0) and (0, 1)
+    gallery = torch.tensor([[1.0], [0.0]])[None, :, None]  # one patch (1, 0)
+    assert reranking.match_maps(query, gallery).item() == pytest.approx(3 / 4)
+    assert reranking.match_maps(gallery, query).item() == pytest.approx(1.0)  # the other way round
+    assert reranking.match_maps(query * 0, gallery).item() == 0.0
 
 
 def test_the_fusion_weight_is_chosen_where_recall_is_best():

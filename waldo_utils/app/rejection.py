@@ -169,8 +169,7 @@ def evidence_table(asked: Asked) -> pd.DataFrame:
 
     Returns:
         One row per kind: `evidence`, `AUROC`, `false accept`, `false reject` (with `... low` and `... high`,
-            95 % intervals
-        over products), `mean error`.
+        95 % intervals over products), `mean error`.
     """
     rows = []
     for kind, columns in KINDS.items():

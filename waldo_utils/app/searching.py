@@ -20,15 +20,17 @@ from waldo_utils.disk import artifacts
 from waldo_utils.models import starting_weights
 from waldo_utils.models.devices import autocast, device
 from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.onnx_forward import Forward, features_of
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.models.scorer import GALLERY, QUERY, Scorer
 from waldo_utils.retrieval import exact
-from waldo_utils.retrieval.features import extract_features
+from waldo_utils.retrieval.features import average_maps
 from waldo_utils.retrieval.reranking import PAIRS
 from waldo_utils.study import Study
 from waldo_utils.training import seeds
 
 DEPTH = 100  # neighbors that a search reranks, as published
+MANY = 8  # photos at once from which on the prepared networks are faster
 Box = tuple[int, int, int, int]  # left, top, width, height in pixels
 
 
@@ -38,12 +40,17 @@ class Models:
 
     shortlist: ImageModel  # its global features make the shortlist
     local: ImageModel  # its local features are reranked; the same model unless the backbone was finetuned
-    reranker: RerankingTransformer
+    reranker: RerankingTransformer | None  # None: the global order is all
     transform: TestTransform
     photo_size: int  # photos are scaled down to so many pixels on the shorter side before the transform
     weights: str  # which weights these are, in words
     trained: bool  # by the notebooks
     digest: str  # of the weights and the sizes
+
+    @cached_property
+    def forwards(self) -> tuple[Forward, Forward]:
+        """The features of the two image models for many photos at once, prepared once."""
+        return features_of(self.shortlist), features_of(self.local)
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -87,40 +94,37 @@ class Answer:
 
 
 def open_models(study: Study) -> Models:
-    """Return the finetuned models of the seed that did best on validation products, or the starting weights
-    where none are trained.
+    """Return the finetuned models of the seed that did best on validation products, or ImageNet's network, which
+    gives the global order alone, where none are trained.
 
     Raises:
-        ValueError: the trained models are of other settings, or there are none and the profile's start cannot
-            search.
+        ValueError: the trained models are of other settings.
+        FileNotFoundError, ConnectionError: none are trained, and ImageNet's weights are not here.
     """
-    reranker = starting_weights.reranker(study.reranker)
     trained = (artifacts.data_folder(study) / "reranker" / "log.csv").exists()
     if trained:
         seed = seeds.best_seed(study)
+        reranker = starting_weights.reranker(study.reranker)
         names = (
             f"global/seed{seed}/weights",
             f"reranker/seed{seed}/finetuned_image_model",
             f"reranker/seed{seed}/finetuned_reranker",
         )
-        shortlist, local = (
-            ImageModel(study.global_.backbone, local_norm=study.global_.local_norm) for _ in range(2)
-        )
+        shortlist, local = (ImageModel(study.global_.backbone) for _ in range(2))
         for model, name in zip((shortlist, local, reranker), names, strict=True):
             tensors = artifacts.load_weights(study, name)
             starting_weights.check_architecture(model, tensors, f"{name}.safetensors")
             model.load_state_dict(tensors)
         weights = f"trained by the notebooks, profile {study.name}, seed {seed}"
-    elif study.global_.start == study.reranker.start == "rendered":
-        shortlist = local = starting_weights.image_model(study.global_)
-        weights = f"shipped starting weights: profile {study.name} has no trained models here"
     else:
-        raise ValueError(
-            f"profile {study.name!r} has no trained models here: run its notebooks, or choose another profile"
+        shortlist = local = starting_weights.image_model(study.global_, projected=False)
+        reranker = None
+        weights = (
+            f"ImageNet's, nothing trained, nothing reranked: profile {study.name} has no trained models here"
         )
     transform = TestTransform(study.global_.resize, study.global_.size)
     digest = hashlib.sha256(repr((study.data.cache_size, transform.resize, transform.crop)).encode())
-    for model in (shortlist, local, reranker):
+    for model in filter(None, (shortlist, local, reranker)):
         model.eval().to(device())
         for key, value in sorted(model.state_dict().items()):
             digest.update(key.encode() + value.cpu().numpy().tobytes())
@@ -139,8 +143,8 @@ def open_models(study: Study) -> Models:
 def study_gallery(study: Study, models: Models, split: str) -> Gallery:
     """Return the photos of one split as a gallery.
 
-    Trained models take the features that the notebooks left; those of the starting weights are computed once
-    and kept under `demo/`.
+    Trained models take the features that the notebooks left; those of an untrained network are computed once and
+    kept under `demo/`.
 
     Args:
         study: whose notebook 01 has run.
@@ -160,17 +164,16 @@ def study_gallery(study: Study, models: Models, split: str) -> Gallery:
         local = artifacts.load_array(study, f"reranker/seed{seed}/finetuned_{split}_local")
     else:
         manifest_digest = artifacts.sha256(artifacts.find(study, "data/manifest.csv"))[:8]
-        kept = artifacts.data_folder(study) / "demo" / f"{split}-{models.digest}-{manifest_digest}"
-        paths = [kept.with_name(f"{kept.name}-{kind}.npy") for kind in ("global", "local")]
-        if not all(path.exists() for path in paths):
-            for path, array in zip(
-                paths, extract_features(models.shortlist, photos, models.transform), strict=True
-            ):
-                artifacts.write_atomically(path, lambda partial, array=array: np.save(partial, array))
+        path = artifacts.data_folder(study) / "demo" / f"{split}-{models.digest}-{manifest_digest}.npy"
+        if not path.exists():
+            average = average_maps(models.shortlist, photos, models.transform)
+            average /= np.linalg.norm(average, axis=1, keepdims=True)
+            artifacts.write_atomically(path, lambda partial: np.save(partial, average))
         try:
-            embedding, local = (artifacts.read_array(path) for path in paths)
+            embedding = artifacts.read_array(path)
         except ValueError as error:
             raise ValueError(f"{error}: remove it, it is made again") from None
+        local = np.empty((len(embedding), 0, 1, 1), np.float16)
     labels, categories = (part[column].astype(str).to_numpy() for column in ("label", "category"))
     return Gallery(embedding, local, part.path.tolist(), labels, categories, photos.image)
 
@@ -241,19 +244,27 @@ def prepare(models: Models, photo: Image.Image) -> Tensor:
 
 @torch.inference_mode()
 def features(models: Models, batch: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Return global (B, D) float32 and local (B, D, h, w) float16 features of (B, 3, size, size) photos."""
+    """Return global (B, D) float32 and local (B, D, h, w) float16 features of (B, 3, size, size) photos.
+
+    Without a reranker nobody reads local features: D is 0.
+    """
     batch = batch.to(device=device(), memory_format=torch.channels_last)
-    with autocast():
-        embedding, local = models.shortlist(batch)
-        if models.local is not models.shortlist:
-            local = models.local.local_features(models.local.feature_map(batch))
+    if len(batch) >= MANY:
+        shortlist, local_model = models.forwards
+    else:  # less than the preparation would cost
+        shortlist, local_model = models.shortlist, models.local
+    with autocast(models.shortlist.backbone.depthwise):
+        embedding, local = shortlist(batch)
+        if models.reranker is None:
+            local = local[:, :0]
+        elif models.local is not models.shortlist:
+            _, local = local_model(batch)
     return embedding.float().cpu().numpy(), local.to(torch.float16).cpu().numpy()
 
 
 @torch.inference_mode()
 def score(models: Models, query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    """Return the reranker's (K,) scores of a query's (D, h, w) local features against (K, D, h, w) of a
-    gallery.
+    """Return the reranker's (K,) scores of a query's (D, h, w) local features against (K, D, h, w) of a gallery.
 
     In float32: one search is fast enough so, and bfloat16 rounds close scores to ties.
 
@@ -306,7 +317,7 @@ def search(
         keep = np.flatnonzero(rows != exclude)[:depth]
         rows, similarities = rows[keep], similarities[keep]
     clock.append(time.perf_counter())
-    scores = score(models, local[0], gallery.local[rows])
+    scores = similarities if models.reranker is None else score(models, local[0], gallery.local[rows])
     clock.append(time.perf_counter())
     steps = ("crop and resize", "features", "shortlist", "rerank")
     seconds = dict(zip(steps, np.diff(clock).tolist(), strict=True))
@@ -318,8 +329,7 @@ def matches(answer: Answer, gallery: Gallery, top: int = 10) -> pd.DataFrame:
 
     Returns:
         One row per match: `rank`, `global rank`, `change` (places won by reranking), `score`, `similarity`,
-            `name`,
-        `product`, `category`, `row` (of the gallery).
+        `name`, `product`, `category`, `row` (of the gallery).
     """
     order = answer.reranked[:top]
     rows = answer.rows[order]

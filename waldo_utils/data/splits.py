@@ -1,9 +1,11 @@
 """The photos of one split, with what is known of them, as every notebook after the first reads them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from waldo_utils.data import photo_cache
 from waldo_utils.data.photo_cache import PhotoCache
@@ -18,10 +20,18 @@ class Split:
     Attributes:
         rows: the N rows of the manifest, with its index.
         photos: the N photos, in the order of `rows`.
+        maps: what the frozen trunk of the image model gives of them (`trunk_maps.TrunkMaps`), where a study computes
+            with it.
     """
 
     rows: pd.DataFrame
     photos: PhotoCache
+    maps: Sequence[Tensor] | None = None
+
+    @property
+    def inputs(self) -> Sequence[Tensor]:
+        """What the image model computes with: the trunk's maps where there are any, else the photos."""
+        return self.photos if self.maps is None else self.maps
 
     @property
     def labels(self) -> np.ndarray:
@@ -35,7 +45,8 @@ class Split:
 
     def take(self, places: np.ndarray) -> "Split":
         """Return the split of some photos, in the order of `places`, which count from 0 in this one."""
-        return Split(self.rows.iloc[places], self.photos.subset(places))
+        maps = None if self.maps is None else self.maps.subset(places)
+        return Split(self.rows.iloc[places], self.photos.subset(places), maps)
 
 
 def open_splits(study: Study, transfer: bool = False) -> dict[str, Split]:

@@ -43,26 +43,31 @@ FEATURE_CODE = (
     "data/reading.py",
     "data/transforms.py",
     "models/devices.py",
+    "models/backbones.py",
     "models/image_model.py",
+    "models/onnx_forward.py",
     "models/reranker.py",
+    "retrieval/batches.py",
     "retrieval/features.py",
 )
 TRAINING_CODE = (
     *FEATURE_CODE,
+    "models/heads.py",
     "models/starting_weights.py",
+    "retrieval/trunk_maps.py",
+    "training/chain.py",
     "training/loop.py",
     "training/losses.py",
     "training/samplers.py",
-    "weights/image_model.safetensors",
-    "weights/reranker.safetensors",
 )
+GLOBAL_CODE = ("training/beginning.py", "training/global_training.py", "training/mixing.py")
 SEARCH_CODE = ("retrieval/reranking.py", "retrieval/exact.py", "models/scorer.py")
 # First part of an artifact's name -> the files of the package that decide what is in it; its notebook imports
 # them.
 CODE = {
     "data": ("data/checks.py", "data/manifests.py"),
-    "global": (*TRAINING_CODE, "training/global_training.py", "training/chain.py", *SEARCH_CODE),
-    "reranker": (*TRAINING_CODE, "training/reranker_training.py", "training/chain.py", *SEARCH_CODE),
+    "global": (*TRAINING_CODE, *GLOBAL_CODE, *SEARCH_CODE),
+    "reranker": (*TRAINING_CODE, "training/reranker_training.py", *SEARCH_CODE),
     "transfer": (*FEATURE_CODE, "experiments/transfer.py", *SEARCH_CODE),
 }
 

@@ -20,8 +20,7 @@ def rank_changes(
 
     Returns:
         Two tables, up and down, largest change first: `query` and `neighbor` (rows of `labels`), `rank
-            before` and
-        `rank after` (from 1).
+        before` and `rank after` (from 1).
 
     Raises:
         ValueError: the two orders do not hold the same neighbors.

@@ -55,8 +55,7 @@ def paired_differences(
 
     Returns:
         One row per pair, as of `results.difference_table`: `metric`, `method`, `baseline`, `difference`,
-            `low`, `high`
-        (fractions), `queries`, `products`.
+        `low`, `high` (fractions), `queries`, `products`.
     """
     changes = np.stack(
         [values[method] - values[baseline] for method, baseline in pairs], axis=1

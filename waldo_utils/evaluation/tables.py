@@ -65,10 +65,9 @@ def hit_table(
 
     Returns:
         One row per method: `method`; `R@1`, `R@10`, `R@100`, `MAP@R` and `mAP@100` (means over seeds; those
-            that need
-        more than K neighbors are left out); of each `... low` and `... high` (95 % interval of that mean over
-        products); `R@1 seed spread` (standard deviation over seeds), `queries`, `left out`, `products`,
-        `seeds`, `protocol`.
+        that need more than K neighbors are left out); of each `... low` and `... high` (95 % interval
+        of that mean over products); `R@1 seed spread` (standard deviation over seeds), `queries`,
+        `left out`, `products`, `seeds`, `protocol`.
     """
     found = relevant > 0
     means = {method: _seed_means(runs, relevant, found) for method, runs in hits.items()}
@@ -159,9 +158,8 @@ def selection_table(
 
     Returns:
         One row each: `protocol`, `method`, `epoch chosen on`, `query left out by`, `epochs` (one per seed),
-            `R@1`,
-        `R@1 low`, `R@1 high`, the paired `difference` to the first row with `low` and `high`, `queries`,
-        `seeds`.
+        `R@1`, `R@1 low`, `R@1 high`, the paired `difference` to the first row with `low` and `high`,
+        `queries`, `seeds`.
     """
     runs = [run.set_index("epoch") for _, run in log.groupby("seed")]
     complete = all(set(run.index) == set(hits) for run, hits in zip(runs, watched, strict=True))
@@ -218,9 +216,8 @@ def duplicate_table(
 
     Returns:
         One row per method: `method`, `copies` (queries that have an exact duplicate), `R@1`, `R@1 without
-            copies`, each
-        with its 95 % interval over products (`... low`, `... high`); `queries`, `queries without copies`,
-        `seeds`, `protocol`.
+        copies`, each with its 95 % interval over products (`... low`, `... high`); `queries`,
+        `queries without copies`, `seeds`, `protocol`.
     """
     first, second = (
         hit_table(

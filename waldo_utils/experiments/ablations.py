@@ -16,11 +16,13 @@ from waldo_utils.evaluation import metrics
 from waldo_utils.evaluation.reported import REPORTED, REPORTED_TRANSFORMS
 from waldo_utils.experiments.severities import ONE_LEVEL, SEVERITIES, Variant
 from waldo_utils.models import starting_weights, trained
-from waldo_utils.models.devices import autocast, device
+from waldo_utils.models.devices import device
 from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.onnx_forward import map_of
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact
-from waldo_utils.retrieval.features import PhotoBatches, extract_features
+from waldo_utils.retrieval.batches import PhotoBatches
+from waldo_utils.retrieval.features import extract_features
 from waldo_utils.retrieval.reranking import rerank_scores
 from waldo_utils.study import Study
 from waldo_utils.training import reranker_training
@@ -86,16 +88,16 @@ def variant_features(
     for model in models.values():
         model.eval().to(device=device(), memory_format=torch.channels_last)
         model.check_range = not variant.leaves_range
+    forward = {name: map_of(model) for name, model in models.items() if not shares.get(name)}
     rows = np.split(np.arange(len(photos)), range(batch, len(photos), batch))
     embeddings, locals_ = [], {name: [] for name in image_models}
     try:
         for views in _Views(photos, rows, variant).loader():
-            with autocast():
-                maps = global_model.feature_map(views)
-                embeddings.append(global_model.global_features(maps).cpu().numpy())
-                for name, model in image_models.items():
-                    own = maps if shares[name] else model.feature_map(views)
-                    locals_[name].append(model.local_features(own).to(torch.float16).cpu().numpy())
+            maps = {name: look(views) for name, look in forward.items()}
+            embeddings.append(global_model.global_features(maps[""]).cpu().numpy())
+            for name, model in image_models.items():
+                local = model.local_features(maps.get(name, maps[""]))
+                locals_[name].append(local.to(torch.float16).cpu().numpy())
     finally:
         for model in models.values():
             model.check_range = True
@@ -378,8 +380,8 @@ def clear_changes(grid: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per method and stage: `method`, `stage`, `R@1 fell` and `R@1 rose` (transforms with their
-            severities), and
-        `intervals` (how many there are; about one in twenty leaves out zero by chance).
+        severities), and `intervals` (how many there are; about one in twenty leaves out zero by
+        chance).
     """
     table = []
     for (method, stage), rows in grid[grid.stage != "none"].groupby(["method", "stage"], sort=False):

@@ -131,10 +131,9 @@ def reranking_speed(plan: Plan) -> pd.DataFrame:
 
     Returns:
         One row per size and method: `size`, `method`, `pairs at once`, `ms per pair` (median), `ratio`
-            (median over
-        turns of the first method's time by the method's), `share of matrix rate` (of its own precision,
-        counting what the method computes), `peak MB`, `device`. Where there is no GPU, its rows are missing
-        figures: not run.
+        (median over turns of the first method's time by the method's), `share of matrix rate` (of its
+        own precision, counting what the method computes), `peak MB`, `device`. Where there is no GPU,
+        its rows are missing figures: not run.
     """
     rng = np.random.default_rng(0)
     local = rng.standard_normal((4 * SOP_DEPTH, DIM, 7, 7)).astype(np.float16)
@@ -211,8 +210,8 @@ def precision_tables(
 
     Returns:
         One row per precision: `method`, `changed@1` (the share of queries with another first neighbor than in
-            float32)
-        and the metrics of `results.hit_table`; and the paired differences of `results.difference_table`.
+        float32) and the metrics of `results.hit_table`; and the paired differences of
+        `results.difference_table`.
     """
     reranked = {
         name: [
@@ -285,9 +284,8 @@ def evaluation_cost(reranking: pd.DataFrame, search: pd.DataFrame, photo_seconds
 
     Returns:
         One row per part: `part`, `count`, `Pflop` (a multiply-add counts two), `hours here` (predicted from
-            measured
-        constants), `GPU minutes` (arithmetic: the operations at `GPU_RATE`, which no real program reaches;
-        not measured).
+        measured constants), `GPU minutes` (arithmetic: the operations at `GPU_RATE`, which no real
+        program reaches; not measured).
     """
     published = next(iter(SIZES))
     here = reranking[(reranking["size"] == published) & (reranking.device == device().type)]

@@ -12,7 +12,8 @@ from torch.utils.data import Subset
 from waldo_utils.data.transforms import TestTransform
 from waldo_utils.evaluation import comparisons, metrics
 from waldo_utils.evaluation.comparisons import metric_values
-from waldo_utils.models.image_model import IMAGENET_MEAN, ImageModel
+from waldo_utils.models.backbones import IMAGENET_MEAN
+from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact
 from waldo_utils.retrieval.features import extract_features
@@ -213,8 +214,7 @@ def grid_table(
 
     Returns:
         One row per cell: `input`, `flip`, `depth`, `R@1`, `R@10` (where the shortlist has ten), each with
-            `... low` and
-        `... high`; `queries`, `products`.
+        `... low` and `... high`; `queries`, `products`.
     """
     names = [name for name in ("R@1", "R@10") if int(name[2:]) <= next(iter(hits.values())).shape[1]]
     values = np.stack(

@@ -19,12 +19,19 @@ from waldo_utils.study import Study
 Method = Callable[[Study, int], np.ndarray]
 
 
-def searched(study: Study, seed: int) -> np.ndarray:
-    """Return the shortlists of CO as the search gave them."""
-    return artifacts.load_array(study, f"global/seed{seed}/test_neighbors")
+def untrained(study: Study, seed: int, name: str = "untrained") -> np.ndarray:
+    """Return the shortlists of the averaged map that nothing has trained, "untrained" or its "principal" axes; the
+    same for every seed."""
+    return artifacts.load_array(study, f"global/{name}_test_neighbors")
 
 
-def matched(study: Study, seed: int, score: Callable = reranking.local_matching) -> np.ndarray:
+def searched(study: Study, seed: int, kind: str = "") -> np.ndarray:
+    """Return the shortlists of CO as the search gave them; with `kind` "mixed_", of its weights mixed with their
+    start."""
+    return artifacts.load_array(study, f"global/seed{seed}/{kind}test_neighbors")
+
+
+def matched(study: Study, seed: int, score: Callable = reranking.match_maps) -> np.ndarray:
     """Return the shortlists of CO, reordered by a `score` of two photos' local features that learned
     nothing."""
     neighbors = searched(study, seed)
@@ -49,13 +56,29 @@ def reranked_with_global_score(study: Study, seed: int, stage: str) -> np.ndarra
 
 
 METHODS: dict[str, Method] = {
+    "ImageNet, nothing trained": untrained,
+    "ImageNet, PCA to 128": partial(untrained, name="principal"),
     "CO": searched,
+    "CO, mixed with the start": partial(searched, kind="mixed_"),
     "CO + local matching": matched,
     "CO + RRT (frozen)": partial(reranked, stage="frozen"),
     "CO + RRT (frozen) + global score": partial(reranked_with_global_score, stage="frozen"),
     "CO + RRT (finetuned)": partial(reranked, stage="finetuned"),
     "CO + RRT (finetuned) + global score": partial(reranked_with_global_score, stage="finetuned"),
 }
+
+
+# What is compared with what: each step of the chain with the one before it, and its ends.
+PAIRS = (
+    ("CO", "ImageNet, nothing trained"),
+    ("CO, mixed with the start", "CO"),
+    ("CO + local matching", "CO"),
+    ("CO + RRT (frozen)", "CO"),
+    ("CO + RRT (frozen)", "CO + local matching"),
+    ("CO + RRT (finetuned)", "CO + RRT (frozen)"),
+    ("CO + RRT (finetuned)", "CO"),
+    ("CO + RRT (finetuned) + global score", "CO"),
+)
 
 
 def shortlists(study: Study, seed: int, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -196,9 +196,9 @@ def openset_table(
 
     Returns:
         One row per method: `method`, `AUROC`, `true accept` (share of present queries accepted), `accepted
-            and right`
-        (the first neighbor also shows the product), `false accept` (share of absent queries accepted), each a
-        mean over seeds with `... low` and `... high`; `queries`, `products`, `seeds`, `protocol`.
+        and right` (the first neighbor also shows the product), `false accept` (share of absent
+        queries accepted), each a mean over seeds with `... low` and `... high`; `queries`,
+        `products`, `seeds`, `protocol`.
     """
     rows = []
     for method, runs in test.items():

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode, functional
 
 from waldo_utils.data.transforms import TestTransform
-from waldo_utils.models.image_model import IMAGENET_MEAN, IMAGENET_STD
+from waldo_utils.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 
 SEVERITIES = ("mild", "medium", "strong")
 ONE_LEVEL = "one level"  # severity of a transform that has none

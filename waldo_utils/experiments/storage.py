@@ -251,8 +251,8 @@ def beside_float32(
 
     Returns:
         One row per name: `method`, `changed@1` (the share of queries with another first neighbor than with
-            float32)
-        and the metrics of `results.hit_table`; and the paired differences of the others to float32.
+        float32) and the metrics of `results.hit_table`; and the paired differences of the others to
+        float32.
     """
     hits = {
         name: [metrics.hits(order, labels, labels) for order in orders] for name, orders in reranked.items()

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from waldo_utils.data.transforms import TrainTransform
-from waldo_utils.models.devices import device
+from waldo_utils.models.devices import autocast, device
 from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.onnx_forward import map_of
 from waldo_utils.models.reranker import RerankingTransformer
-from waldo_utils.retrieval.features import CropBatches
+from waldo_utils.retrieval.batches import CropBatches
 from waldo_utils.study import GlobalStage, RerankerStage
 from waldo_utils.training.global_training import global_gradients
 from waldo_utils.training.loop import new_optimizer
@@ -74,7 +75,14 @@ def step_times(
         global_gradients(model, images, labels, image_settings)
 
     def reranker_step(finetune: bool) -> Callable[[Tensor], None]:
-        return lambda images: reranker_gradients(model, reranker, images, lists, finetune)
+        last_map = model.feature_map if finetune else map_of(model)
+
+        def step(images: Tensor) -> None:
+            with autocast(model.backbone.depthwise):
+                features = last_map(images)
+            reranker_gradients(model, reranker, features, lists)
+
+        return step
 
     # gradients, crop, photos of a batch, optimizer, whether the backbone trains
     stages = {
@@ -134,8 +142,7 @@ def batch_memory(settings: GlobalStage, batches: Sequence[int], micro_batch: int
 
     Returns:
         One row per size and way: `batch`, `gradients` ("whole batch", "cached, 32 at once"), `GB` that the
-            step
-        took at its peak beyond what the process held before it.
+        step took at its peak beyond what the process held before it.
     """
     rows = []
     for batch in batches:

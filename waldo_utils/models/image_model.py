@@ -4,56 +4,58 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-BACKBONES = ("resnet50", "resnet18")
+from waldo_utils.models.backbones import backbone as new_backbone
 
 
 class ImageModel(nn.Module):
     """Photos to one global and a map of local features (RRT; Tan et al., ICCV 2021).
 
     The backbone's last feature map is averaged and projected to the global feature, and projected
-    place by place to the local features. Normalization with ImageNet's mean and standard deviation
-    happens in here, so photos come in as they are: bytes, or in [0, 1].
-
-    "resnet50" is torchvision's, stride 32: 224-pixel photos give a 7 x 7 map. "resnet18" is torchvision's
-    without its
-    last stage, stride 16: 112-pixel photos give a 7 x 7 map.
-
-    Published local features come as the local head gives them; `local_norm` scales each to that length
-    instead.
+    place by place to the local features, which keep their lengths. Normalization happens in here, so photos come in
+    as they are: bytes, or in [0, 1].
 
     `check_range` refuses photos outside [0, 1]; only the ablation that shows what a second normalization does
     turns it off.
+
+    Args:
+        backbone: name of the backbone, see `backbones.backbone`.
+        dim: of the projected features; None: no projection, features are the map's own.
+        pretrained: see `backbones.backbone`.
     """
 
     check_range = True
 
-    def __init__(self, backbone: str = "resnet50", dim: int = 128, local_norm: float | None = None):
+    def __init__(self, backbone: str = "resnet50", dim: int | None = 128, pretrained: bool = False):
         super().__init__()
-        if backbone not in BACKBONES:
-            raise ValueError(f"unknown backbone {backbone!r}: choose one of {', '.join(BACKBONES)}")
-        import torchvision  # four seconds of import that only training and extraction need
-
-        network = getattr(torchvision.models, backbone)(weights=None)
-        channels = network.fc.in_features
-        if backbone == "resnet18":
-            network.layer4, channels = nn.Identity(), 256
-        del network.fc
-        self.backbone = network
-        self.global_head = nn.Linear(channels, dim)
-        self.local_head = nn.Conv2d(channels, dim, kernel_size=1)
-        self.local_norm = local_norm
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+        self.backbone = new_backbone(backbone, pretrained)
+        channels = self.backbone.channels
+        self.global_head = nn.Identity() if dim is None else nn.Linear(channels, dim)
+        self.local_head = nn.Identity() if dim is None else nn.Conv2d(channels, dim, kernel_size=1)
+        self.register_buffer("mean", torch.tensor(self.backbone.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(self.backbone.std).view(1, 3, 1, 1))
 
     def feature_map(self, photos: Tensor) -> Tensor:
-        """Return the backbone's (B, channels, h, w) map of photos (B, 3, H, W), uint8 or in [0, 1].
+        """Return the backbone's last (B, channels, h, w) map.
 
-        Bytes need no look at their range, for which a GPU would have to stop at every step.
+        Args:
+            photos: (B, 3, H, W), uint8 or in [0, 1]; or the trunk's maps of them (B, trunk channels, h, w), as
+                `trunk_map` gives them. Their channels tell the two apart.
 
         Raises:
-            ValueError: a value lies outside [0, 1], for example because the photos were normalized before.
+            ValueError: a value of a photo lies outside [0, 1], for example because it was normalized before.
+        """
+        if photos.shape[1] == 3:
+            return self.backbone(self.normalized(photos))
+        return self.backbone.tail(photos.float())
+
+    def trunk_map(self, photos: Tensor) -> Tensor:
+        """Return the trunk's (B, trunk channels, h, w) map of photos (B, 3, H, W), uint8 or in [0, 1]."""
+        return self.backbone.trunk(self.normalized(photos))
+
+    def normalized(self, photos: Tensor) -> Tensor:
+        """Return photos (B, 3, H, W), uint8 or in [0, 1], as the backbone wants them.
+
+        Bytes need no look at their range, for which a GPU would have to stop at every step.
         """
         if photos.dtype == torch.uint8:
             photos = photos / 255
@@ -64,13 +66,10 @@ class ImageModel(nn.Module):
                     f"photos must lie in [0, 1], got [{low:.3f}, {high:.3f}]: "
                     "leave normalization to the model, which does it itself"
                 )
-        net = self.backbone
-        x = (photos - self.mean) / self.std
-        x = net.maxpool(net.relu(net.bn1(net.conv1(x))))
-        return net.layer4(net.layer3(net.layer2(net.layer1(x))))
+        return (photos - self.mean) / self.std
 
     def forward(self, photos: Tensor) -> tuple[Tensor, Tensor]:
-        """Return global features (B, D), unit length, and local features (B, D, h, w)."""
+        """Return global features (B, D), unit length, and local features (B, D, h, w); see `feature_map`."""
         features = self.feature_map(photos)  # (B, channels, h, w)
         return self.global_features(features), self.local_features(features)
 
@@ -81,5 +80,4 @@ class ImageModel(nn.Module):
 
     def local_features(self, features: Tensor) -> Tensor:
         """Return the (B, D, h, w) local features of a backbone's (B, channels, h, w) map."""
-        local = self.local_head(features).float()  # (B, D, h, w)
-        return local if self.local_norm is None else self.local_norm * F.normalize(local, dim=1)
+        return self.local_head(features).float()

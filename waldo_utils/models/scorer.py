@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from waldo_utils.models.devices import device, linear
+from waldo_utils.models.matching import local_matching
 from waldo_utils.models.reranker import RerankingTransformer, sine_position_code
 
 QUERY, GALLERY = 2, 3  # the photo's side of the pair: rows of the reranker's segment embedding
@@ -43,11 +44,17 @@ class Scorer:
         for layer in self.layers:
             layer.norm1.float()
             layer.norm2.float()
+        self.matching = None if weights.matching is None else weights.matching.item()
         self.special = self._first_projections(self.segment[:2, None])  # (2, 1, 4 * D): [CLS] and [SEP]
 
     def photo_bytes(self, places: int) -> int:
         """Return the size of the code of a photo with so many local features."""
-        return places * 4 * self.dim * self.precision.itemsize
+        return places * self._parts * self.dim * self.precision.itemsize
+
+    @property
+    def _parts(self) -> int:
+        """How many times D numbers the code of a patch holds."""
+        return 4 if self.matching is None else 5
 
     @torch.inference_mode()
     def encode(self, local: np.ndarray, rows: np.ndarray, side: int) -> Tensor:
@@ -59,27 +66,38 @@ class Scorer:
             side: `QUERY` or `GALLERY`.
 
         Returns:
-            (R, h * w, 4 * D) in the scorer's precision, on the device.
+            (R, h * w, 4 * D) in the scorer's precision, on the device; 5 * D with the local features themselves,
+            where the reranker matches them.
 
         Raises:
             ValueError: the features are not finite.
         """
         _, _, height, width = local.shape
         added = sine_position_code(height, width, self.dim).to(device()) + self.segment[side]  # (h*w, D)
-        codes = torch.empty(len(rows), height * width, 4 * self.dim, dtype=self.precision, device=device())
+        codes = torch.empty(
+            len(rows), height * width, self._parts * self.dim, dtype=self.precision, device=device()
+        )
         for start in range(0, len(rows), ENCODED_AT_ONCE):
             part = slice(start, start + ENCODED_AT_ONCE)
             features = torch.from_numpy(local[rows[part]]).to(device())  # (b, D, h, w)
-            tokens = features.float().flatten(2).transpose(1, 2) + added  # (b, h*w, D)
+            patches = features.float().flatten(2).transpose(1, 2)  # (b, h*w, D)
+            tokens = patches + added
             if not tokens.sum().isfinite():
                 name = "query" if side == QUERY else "gallery"
                 raise ValueError(f"some {name} local features are not finite: extract them again")
-            codes[part] = self._first_projections(tokens)
+            codes[part, :, : 4 * self.dim] = self._first_projections(tokens)
+            if self.matching is not None:
+                codes[part, :, 4 * self.dim :] = patches
         return codes
 
     @torch.inference_mode()
     def score(self, query: Tensor, gallery: Tensor) -> Tensor:
-        """Return (B,) float32 logits of B pairs of codes, each (B, h * w, 4 * D)."""
+        """Return (B,) float32 logits of B pairs of codes, as `encode` gives them."""
+        matched = 0.0
+        if self.matching is not None:
+            query, query_patches = query.tensor_split([4 * self.dim], dim=2)
+            gallery, gallery_patches = gallery.tensor_split([4 * self.dim], dim=2)
+            matched = self.matching * local_matching(query_patches.float(), gallery_patches.float())
         cls, sep = self.special[:, None].expand(2, len(query), 1, -1)
         sequence = torch.cat([cls, query, sep, gallery], dim=1)  # (B, T, 4 * D)
         x, q, k, v = sequence.chunk(4, dim=2)  # (B, T, D) each
@@ -93,7 +111,7 @@ class Scorer:
             attended = self._attend(q[:, : rows.shape[1]], k, v)
             rows = layer.norm1(rows + _module(attended, layer.self_attn.out_proj))
             x = layer.norm2(rows + _module(_module(rows, layer.linear1, relu=True), layer.linear2))
-        return self.read_out(x[:, 0]).squeeze(1)
+        return self.read_out(x[:, 0]).squeeze(1) + matched
 
     def _first_projections(self, tokens: Tensor) -> Tensor:
         """Return (b, n, 4 * D): tokens (b, n, D) and their queries, keys and values in the first layer."""

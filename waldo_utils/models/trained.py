@@ -1,10 +1,23 @@
 """The study's own models, as its trainings left them."""
 
+from dataclasses import replace
+
 from waldo_utils.disk import artifacts
 from waldo_utils.models import starting_weights
 from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.study import Study
+
+
+def start(study: Study) -> ImageModel:
+    """Return the image model as every training of a study starts, projections included.
+
+    Raises:
+        FileNotFoundError, ValueError: its weights are missing, or were made from something else.
+    """
+    model = starting_weights.image_model(replace(study.global_, start="random"))
+    model.load_state_dict(artifacts.load_weights(study, "global/start"))
+    return model
 
 
 def global_model(study: Study, seed: int) -> ImageModel:

@@ -177,9 +177,8 @@ def index_table(galleries: dict[int, np.ndarray], queries: np.ndarray, k: int = 
 
     Returns:
         One row per size, index and effort: `gallery`, `index`, `effort`; `recall@1` and `recall@k`, the share
-            of the
-        exact first k neighbors that are among the first k; `p50 ms` and `p95 ms` of one query alone; `batch
-        ms`, per query of all at once; `MB` of the index, `build s`.
+        of the exact first k neighbors that are among the first k; `p50 ms` and `p95 ms` of one query
+        alone; `batch ms`, per query of all at once; `MB` of the index, `build s`.
     """
     rows = []
     for size, gallery in galleries.items():

@@ -1,8 +1,6 @@
 """Photos to features: one pass of the image model over a list of photos."""
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,100 +8,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from waldo_utils.data.transforms import TrainTransform
 from waldo_utils.disk.resumable import ResumableArrays, fingerprint
-from waldo_utils.models.devices import autocast, device, loader_threads
+from waldo_utils.models.devices import device
 from waldo_utils.models.image_model import ImageModel
-
-
-class PhotoBatches:
-    """Batches of transformed photos, each (B, 3, size, size) in [0, 1].
-
-    Item i depends on (`seed`, i) alone, so that any number of threads gives the same photos, and so does a
-    loader that starts at a later batch.
-
-    Args:
-        photos: photo i as a (3, h, w) uint8 tensor, for example an `images.PhotoCache`.
-        batches: rows of `photos`, one array per batch.
-        transform: photo and random generator to (3, size, size) in [0, 1].
-        seed: of the random generators.
-    """
-
-    def __init__(
-        self,
-        photos: Sequence[Tensor],
-        batches: list[np.ndarray],
-        transform: Callable[[Tensor, torch.Generator], Tensor],
-        seed: int = 0,
-    ):
-        self.photos = photos
-        self.batches = batches
-        self.transform = transform
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, i: int) -> Tensor:
-        generator = self._generator(i)
-        return torch.stack([self.transform(photo, generator) for photo in self._photos(i)])
-
-    def _photos(self, i: int) -> list[Tensor]:
-        return [self.photos[int(row)] for row in self.batches[i]]
-
-    def _generator(self, i: int) -> torch.Generator:
-        return torch.Generator().manual_seed(self.seed * 1_000_003 + i)
-
-    def loader(self, start: int = 0, threads: int | None = None) -> Iterator[Tensor]:
-        """Yield the batches in order, on the device that models run on, channels last.
-
-        Args:
-            start: the first of them.
-            threads: that prepare batches while the network works; 0: each when it is asked for;
-                None: as suits the machine.
-        """
-        threads = loader_threads() if threads is None else threads
-        pinned = device().type == "cuda"  # page-locked memory is copied while the GPU computes
-
-        def prepare(i: int) -> Tensor:
-            return self[i].pin_memory() if pinned else self[i]
-
-        def prepared() -> Iterator[Tensor]:
-            if not threads:
-                yield from map(prepare, range(start, len(self)))
-                return
-            waiting: deque = deque()
-            with ThreadPoolExecutor(threads) as pool:
-                try:
-                    for i in range(start, len(self)):
-                        waiting.append(pool.submit(prepare, i))
-                        if len(waiting) > threads:
-                            yield waiting.popleft().result()
-                    while waiting:
-                        yield waiting.popleft().result()
-                finally:
-                    for batch in waiting:
-                        batch.cancel()
-
-        for batch in prepared():
-            yield batch.to(device=device(), memory_format=torch.channels_last, non_blocking=pinned)
-
-
-class CropBatches(PhotoBatches):
-    """Batches of random crops for training, each (B, 3, size, size) uint8; see `PhotoBatches`."""
-
-    def __init__(self, photos: Sequence[Tensor], batches: list[np.ndarray], crop: TrainTransform, seed: int):
-        super().__init__(photos, batches, crop, seed)
-
-    def __getitem__(self, i: int) -> Tensor:
-        return self.transform.batch(self._photos(i), self._generator(i))
+from waldo_utils.models.onnx_forward import features_of, map_of
+from waldo_utils.retrieval.batches import PhotoBatches
 
 
 @torch.no_grad()
 def extract_features(
     model: ImageModel,
     photos: Sequence[Tensor],
-    transform: Callable[[Tensor, torch.Generator], Tensor],
+    transform: Callable[[Tensor, torch.Generator], Tensor] | None,
     batch: int = 64,
     partial: Path | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -111,12 +27,12 @@ def extract_features(
 
     Args:
         model: the image model; it is put into eval mode.
-        photos: N photos, each a (3, h, w) uint8 tensor, for example an `images.PhotoCache`.
-        transform: see `PhotoBatches`.
+        photos: N photos, each a (3, h, w) uint8 tensor, for example a `photo_cache.PhotoCache`; or the maps that the
+            model's trunk gives of them.
+        transform: see `PhotoBatches`; None for maps.
         batch: photos per forward pass.
         partial: a folder that keeps what is done until all is, so that a killed extraction goes on there;
-            None: nothing is kept. It tells other weights, transforms and numbers of photos by itself, other
-                photos
+            None: nothing is kept. It tells other weights, transforms and numbers of photos by itself, other photos
             by its name: see `artifacts.partial_path`.
 
     Returns:
@@ -131,16 +47,43 @@ def extract_features(
     content = partial and fingerprint(
         model,
         type(transform).__name__,
-        vars(transform),
+        vars(transform) if transform else None,
         batch,
         len(photos),
     )
     kept = ResumableArrays(partial, len(photos), content)
     start = kept.done // batch
     loader = PhotoBatches(photos, parts, transform).loader(start)
+    forward = features_of(model)
     for images in tqdm(loader, initial=start, total=len(parts), desc="extract features", unit="batch"):
-        with autocast():
-            embedding, local = model(images)
+        embedding, local = forward(images)
         kept.append(embedding.float().cpu().numpy(), local.to(torch.float16).cpu().numpy())
     embedding, local = kept.finish()
     return embedding, local
+
+
+@torch.no_grad()
+def average_maps(
+    model: ImageModel,
+    photos: Sequence[Tensor],
+    transform: Callable[[Tensor, torch.Generator], Tensor] | None,
+    batch: int = 64,
+) -> np.ndarray:
+    """Compute the backbone's last map of photos, averaged over its places: what the global projection starts from.
+
+    Args:
+        model, photos, transform, batch: as of `extract_features`.
+
+    Returns:
+        (N, channels) float32, not normalized.
+    """
+    model.eval().to(device=device(), memory_format=torch.channels_last)
+    rows = np.arange(len(photos))
+    parts = [rows[i : i + batch] for i in range(0, len(rows), batch)]
+    forward = map_of(model)
+    loader = PhotoBatches(photos, parts, transform).loader()
+    averages = [
+        forward(images).float().mean(dim=(2, 3)).cpu().numpy()
+        for images in tqdm(loader, total=len(parts), desc="average the last map", unit="batch")
+    ]
+    return np.concatenate(averages)

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from waldo_utils.disk.resumable import ResumableArrays, fingerprint
 from waldo_utils.evaluation.metrics import recall_at_k
 from waldo_utils.models.devices import autocast, device
+from waldo_utils.models.matching import local_matching
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.models.scorer import GALLERY, QUERY, Scorer
 from waldo_utils.retrieval.exact import reorder
@@ -116,16 +117,9 @@ def _shortlist_scores(
     return torch.cat(parts).view(shortlist.shape).cpu().numpy()
 
 
-def local_matching(query: Tensor, gallery: Tensor) -> Tensor:
-    """Score pairs of local feature maps (B, D, h, w) without learning anything.
-
-    Returns:
-        (B,) mean over patches of the best cosine in the other photo, both ways.
-    """
-    query = torch.nn.functional.normalize(query.flatten(2), dim=1)  # (B, D, h*w)
-    gallery = torch.nn.functional.normalize(gallery.flatten(2), dim=1)
-    cosine = query.transpose(1, 2) @ gallery  # (B, h*w, h*w)
-    return (cosine.amax(dim=2).mean(dim=1) + cosine.amax(dim=1).mean(dim=1)) / 2
+def match_maps(query: Tensor, gallery: Tensor) -> Tensor:
+    """Return the (B,) `matching.local_matching` of pairs of local feature maps, each (B, D, h, w)."""
+    return local_matching(query.flatten(2).transpose(1, 2), gallery.flatten(2).transpose(1, 2))
 
 
 @torch.no_grad()

@@ -68,11 +68,7 @@ class Folders:
 
 
 def sources(notebook: Path, package: Path = ROOT / "waldo_utils") -> list[Path]:
-    """Return the package's files that a notebook depends on, found by following its imports.
-
-    A module's `PACKAGE_FILES` are not looked up; files in `waldo_utils/weights` count for whoever imports
-    `starting_weights`.
-    """
+    """Return the package's files that a notebook depends on, found by following its imports."""
     import nbformat
 
     cells = nbformat.read(notebook, as_version=4).cells
@@ -89,8 +85,6 @@ def sources(notebook: Path, package: Path = ROOT / "waldo_utils") -> list[Path]:
                 if path.exists() and path not in found:
                     found.add(path)
                     waiting.append(path.read_text())
-    if package / "models" / "starting_weights.py" in found:
-        found.update((package / "weights").glob("*.safetensors"))
     return sorted(found)
 
 

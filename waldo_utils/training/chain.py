@@ -1,4 +1,4 @@
-"""The chain of trainings: the global model of every seed, then its reranker, frozen and finetuned.
+"""The chain of trainings: ImageNet's weights, the global model of every seed, then its reranker, frozen and finetuned.
 
 What each leaves is kept as artifacts, so that a killed chain goes on where it was.
 """
@@ -11,25 +11,25 @@ import pandas as pd
 import torch
 
 from waldo_utils.data.splits import Split
-from waldo_utils.data.transforms import TestTransform
 from waldo_utils.disk import artifacts
 from waldo_utils.evaluation import tables
-from waldo_utils.models import starting_weights, trained
+from waldo_utils.models import heads, starting_weights, trained
 from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact, features, reranking
 from waldo_utils.study import Study
-from waldo_utils.training import global_training, reranker_training, validation
+from waldo_utils.training import beginning, global_training, mixing, reranker_training, validation
 
 STAGES = ("frozen", "finetuned")  # of a reranker's training, each from what the one before it left
 
 
 def train_every_seed(study: Study, split: dict[str, Split]) -> pd.DataFrame:
-    """Train CO once per seed, and keep what later notebooks read of it.
+    """Train CO once per seed from the weights that `beginning.begin` left, and keep what later notebooks read of it.
 
-    That is, for each seed: weights; global and local features, neighbors and similarities of every split; and
+    That is, for each seed: weights; global and local features, neighbors and similarities of every split;
     `test_epoch<n>`, whether the first neighbor of each test photo is right, of the chosen epoch, and of every
-    epoch where `study.evaluation.watch_test` is on.
+    epoch where `study.evaluation.watch_test` is on; and the test neighbors and the table of shares of CO's weights
+    mixed with its start.
 
     Args:
         study: the settings.
@@ -40,9 +40,11 @@ def train_every_seed(study: Study, split: dict[str, Split]) -> pd.DataFrame:
     """
     logs = []
     for seed in study.seeds:
-        torch.manual_seed(seed)  # of all that starts at random
-        model = starting_weights.image_model(study.global_)
+        model = trained.start(study)
         log = _train(study, split, model, seed)
+        _mix(study, split, model, seed)
+        if study.global_.heads == "principal":
+            heads.local_from_global(model, beginning.some_maps(study, model, split["train"]))
         artifacts.save_weights(study, f"global/seed{seed}/weights", model.state_dict())
         for name, part in split.items():
             _keep_neighbors(study, part, model, f"global/seed{seed}/{name}")
@@ -57,24 +59,26 @@ def train_every_seed(study: Study, split: dict[str, Split]) -> pd.DataFrame:
 
 def _train(study: Study, split: dict[str, Split], model: ImageModel, seed: int) -> pd.DataFrame:
     """Train CO of one seed in place, and return its log."""
-    transform = TestTransform(study.global_.resize, study.global_.size)
+    transform = beginning.plain_transform(study)
     held_out, test = split["validation"], split["test"]
+    families = split["train"].rows.get("family")
 
     def keep(epoch: int, hits: np.ndarray) -> None:
         artifacts.save_array(study, f"global/seed{seed}/test_epoch{epoch}", hits)
 
     return global_training.train_global(
         model,
-        split["train"].photos,
+        split["train"].inputs,
         split["train"].labels,
         study.global_,
         seed,
-        validate=partial(validation.global_recall, model, held_out.photos, held_out.labels, transform),
+        validate=partial(validation.global_recall, model, held_out.inputs, held_out.labels, transform),
         checkpoint=artifacts.checkpoint_path(study, f"global/seed{seed}"),
+        families=None if families is None or not study.global_.families_meet else families.to_numpy(),
         watch=partial(
             validation.watch_test,
             model=model,
-            photos=test.photos,
+            photos=test.inputs,
             labels=test.labels,
             transform=transform,
             keep=keep,
@@ -84,12 +88,29 @@ def _train(study: Study, split: dict[str, Split], model: ImageModel, seed: int) 
     )
 
 
+def _mix(study: Study, split: dict[str, Split], model: ImageModel, seed: int) -> None:
+    """Keep the test neighbors of a trained model's weights mixed with their start; validation products choose the
+    share. The model stays as it is."""
+    held_out, transform = split["validation"], beginning.plain_transform(study)
+    mixture = trained.start(study)
+    shares = mixing.choose_share(
+        mixture,
+        mixture.state_dict(),
+        {key: value.cpu() for key, value in model.state_dict().items()},
+        partial(validation.global_recall, mixture, held_out.inputs, held_out.labels, transform),
+    )
+    artifacts.save_frame(study, f"global/seed{seed}/shares", shares.assign(seed=seed))
+    embedding, _ = features.extract_features(mixture, split["test"].inputs, transform)
+    neighbors, _ = exact.nearest_neighbors(embedding, min(study.evaluation.shortlist, len(embedding) - 1))
+    artifacts.save_array(study, f"global/seed{seed}/mixed_test_neighbors", neighbors)
+
+
 def _keep_neighbors(study: Study, part: Split, model: ImageModel, name: str) -> None:
     """Extract the features of a split, search each of its photos among the others, and keep both as
     `<name>_...`."""
-    transform = TestTransform(study.global_.resize, study.global_.size)
+    transform = beginning.plain_transform(study)
     begun = artifacts.partial_path(study, f"{name}_features")
-    embedding, local = features.extract_features(model, part.photos, transform, partial=begun)
+    embedding, local = features.extract_features(model, part.inputs, transform, partial=begun)
     shortlist = min(study.evaluation.shortlist, len(embedding) - 1)
     neighbors, similarities = exact.nearest_neighbors(embedding, shortlist)
     artifacts.save_array(study, f"{name}_features", embedding)
@@ -160,15 +181,15 @@ def _train_reranker(
         validation.reranked_recall,
         model,
         reranker,
-        split["validation"].photos,
+        split["validation"].inputs,
         split["validation"].labels,
-        TestTransform(study.global_.resize, study.global_.size),
+        beginning.plain_transform(study),
         neighbors[:, : study.evaluation.depth],
     )
     return reranker_training.train_reranker(
         model,
         reranker,
-        split["train"].photos,
+        split["train"].inputs,
         split["train"].labels,
         artifacts.load_array(study, f"global/seed{seed}/train_neighbors"),
         study.reranker,
@@ -189,10 +210,10 @@ def _keep_scores(
     name: str,
 ) -> None:
     """Score the shortlists of a split, and keep its local features and the scores as `<name>_...`."""
-    transform = TestTransform(study.global_.resize, study.global_.size)
+    transform = beginning.plain_transform(study)
     shortlist = neighbors[:, : study.evaluation.depth]
     begun = {kind: artifacts.partial_path(study, f"{name}_{kind}") for kind in ("local", "scores")}
-    _, local = features.extract_features(model, part.photos, transform, partial=begun["local"])
+    _, local = features.extract_features(model, part.inputs, transform, partial=begun["local"])
     scores = reranking.rerank_scores(reranker, local, local, shortlist, partial=begun["scores"])
     artifacts.save_array(study, f"{name}_local", local)
     artifacts.save_array(study, f"{name}_scores", scores)

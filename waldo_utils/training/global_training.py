@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from waldo_utils.data.transforms import TrainTransform
 from waldo_utils.models.devices import autocast, device
 from waldo_utils.models.image_model import ImageModel
-from waldo_utils.retrieval.features import CropBatches
+from waldo_utils.retrieval.trunk_maps import training_batches
 from waldo_utils.study import GlobalStage
 from waldo_utils.training.loop import fit, progress
 from waldo_utils.training.losses import contrastive_loss
@@ -33,13 +33,13 @@ def train_global(
 ) -> pd.DataFrame:
     """Train the image model's backbone and global head with the contrastive loss.
 
-    BatchNorm stays in eval mode when the backbone starts from trained weights, as published; it trains
+    From a trunk's maps only the rest of the backbone trains, on the views that were computed. BatchNorm stays in eval mode when the backbone starts from trained weights, as published; it trains
     when `settings.start` is "random". The local head has no part in this loss.
 
     Args:
         model: trained in place; at the end it holds the weights of the epoch that `validate` liked best,
             the start (epoch 0) included.
-        photos: the N train photos, each a (3, h, w) uint8 tensor.
+        photos: the N train photos, each a (3, h, w) uint8 tensor; or the maps that the model's trunk gives of them.
         labels: (N,) product of each of them.
         settings: the recipe.
         seed: of the batches and the crops.
@@ -63,7 +63,7 @@ def train_global(
         rng = np.random.default_rng([seed, epoch])
         batches = list(identity_batches(labels, settings.batch, settings.photos_per_product, rng, families))
         model.train(settings.start == "random")
-        loader = CropBatches(photos, batches, transform, seed=1000 * seed + epoch).loader(start)
+        loader = training_batches(photos, batches, transform, seed=1000 * seed + epoch).loader(start)
         for images, batch in zip(progress(loader, epoch, start, len(batches)), batches[start:], strict=True):
             yield global_gradients(model, images, torch.from_numpy(labels[batch]), settings)
 
@@ -76,7 +76,10 @@ def train_global(
         max(steps, 1),
         settings.epochs,
         settings.optimizer,
-        [(model, settings.learning_rate)],
+        [
+            (model.backbone, settings.learning_rate),
+            (model.global_head, settings.head_learning_rate or settings.learning_rate),
+        ],
         settings.weight_decay,
         settings.drops,
         validate,
@@ -95,7 +98,7 @@ def global_gradients(model: ImageModel, images: Tensor, labels: Tensor, settings
 
     Args:
         model: the image model.
-        images: (B, 3, size, size), see `ImageModel.feature_map`.
+        images: a batch of photos or of the trunk's maps, see `ImageModel.feature_map`.
         labels: (B,) product of each, in main memory.
         settings: the temperature and the micro-batch.
 
@@ -104,8 +107,8 @@ def global_gradients(model: ImageModel, images: Tensor, labels: Tensor, settings
     """
 
     def embed(part: Tensor) -> Tensor:
-        with autocast():
-            return model(part)[0]
+        with autocast(model.backbone.depthwise):
+            return model.global_features(model.feature_map(part))
 
     if settings.micro_batch is None:
         loss = contrastive_loss(embed(images), labels, settings.temperature)

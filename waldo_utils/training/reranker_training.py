@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from waldo_utils.data.transforms import TrainTransform
 from waldo_utils.models.devices import autocast, device
 from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.onnx_forward import map_of
 from waldo_utils.models.reranker import RerankingTransformer
-from waldo_utils.retrieval.features import CropBatches
+from waldo_utils.retrieval.trunk_maps import training_batches
 from waldo_utils.study import GlobalStage, RerankerStage
 from waldo_utils.training.loop import fit, progress
 from waldo_utils.training.losses import list_loss, pair_loss
@@ -49,7 +50,7 @@ def train_reranker(
     Args:
         model, reranker: trained in place; at the end they hold the weights of the epoch that `validate` liked
             best, the start (epoch 0) included.
-        photos: the N train photos, each a (3, h, w) uint8 tensor.
+        photos: the N train photos, each a (3, h, w) uint8 tensor; or the maps that the model's trunk gives of them.
         labels: (N,) product of each of them.
         neighbors: (N, K) nearest train photos of each by the *global* model, as rows of `photos`.
         settings: the recipe.
@@ -71,15 +72,22 @@ def train_reranker(
     for parameter in (*model.backbone.parameters(), *model.global_head.parameters()):
         parameter.requires_grad_(finetune)
 
+    local_rate = (
+        settings.learning_rate if finetune else settings.local_learning_rate or settings.learning_rate
+    )
+    last_map = model.feature_map if finetune else map_of(model)
+
     def steps_from(epoch: int, start: int) -> Iterator[Tensor]:
         batches = _reranker_batches(labels, negatives, settings, np.random.default_rng([seed, epoch]))
         trained.eval()
         rows = [photos_of_batch for photos_of_batch, _ in batches]
-        loader = CropBatches(photos, rows, transform, seed=1000 * seed + epoch).loader(start)
+        loader = training_batches(photos, rows, transform, seed=1000 * seed + epoch).loader(start)
         for images, (_, lists) in zip(
             progress(loader, epoch, start, len(batches)), batches[start:], strict=True
         ):
-            yield reranker_gradients(model, reranker, images, torch.from_numpy(lists).to(device()), finetune)
+            with autocast(model.backbone.depthwise):
+                features = last_map(images)
+            yield reranker_gradients(model, reranker, features, torch.from_numpy(lists).to(device()))
 
     try:
         return fit(
@@ -89,7 +97,8 @@ def train_reranker(
             epochs,
             "adamw",
             [
-                (model, settings.finetune_learning_rate if finetune else settings.learning_rate),
+                (model.backbone, settings.finetune_learning_rate),
+                (model.local_head, local_rate),
                 (reranker, settings.learning_rate),
             ],
             settings.weight_decay,
@@ -118,22 +127,19 @@ def _reranker_batches(
 
 
 def reranker_gradients(
-    model: ImageModel, reranker: RerankingTransformer, images: Tensor, lists: Tensor, finetune: bool
+    model: ImageModel, reranker: RerankingTransformer, features: Tensor, lists: Tensor
 ) -> Tensor:
     """Add the gradients of the reranker's loss over a batch to the models' and return the loss, detached.
 
     Args:
         model, reranker: the models.
-        images: (P, 3, size, size) photos of the batch.
+        features: (P, channels, h, w) last maps of the batch's photos; the backbone trains where they have gradients.
         lists: (B, 2 + n) places in it: an anchor, a photo of its product, n photos of others.
             One wrong candidate makes a pair for `pair_loss`, several a list for `list_loss`.
-        finetune: whether the backbone trains too.
     """
     candidates = lists[:, 1:]  # (B, 1 + n): the right one first
     anchors = lists[:, :1].expand_as(candidates)
     with autocast():
-        with torch.set_grad_enabled(finetune):
-            features = model.feature_map(images)
         local = model.local_features(features)
         logits = reranker(local[anchors.flatten()], local[candidates.flatten()]).view(candidates.shape)
     right = torch.zeros_like(logits, dtype=torch.bool)

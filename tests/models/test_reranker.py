@@ -1,47 +1,15 @@
-"""The models against stock torch, hand values and the published code."""
+"""The reranking transformer against stock torch, hand values and the published code."""
 
 import numpy as np
 import pytest
 import torch
 
 from waldo_utils.experiments.published import published_name
-from waldo_utils.models import starting_weights
-from waldo_utils.models.image_model import ImageModel
-from waldo_utils.models.reranker import RerankingTransformer, sine_position_code
-from waldo_utils.study import ROOT, GlobalStage, RerankerStage
+from waldo_utils.models.reranker import MATCHING, RerankingTransformer, sine_position_code
+from waldo_utils.retrieval.reranking import match_maps
+from waldo_utils.study import ROOT
 
 PARITY = ROOT.parent / "shared" / "parity" / "rrt_parity.npz"
-
-
-@pytest.mark.parametrize(("backbone", "size"), [("resnet18", 112), ("resnet50", 224)])
-def test_image_model_gives_unit_global_and_7_by_7_local_features(backbone, size):
-    model = ImageModel(backbone).eval()
-    with torch.inference_mode():
-        embedding, local = model(torch.rand(2, 3, size, size))
-    assert embedding.shape == (2, 128)
-    assert local.shape == (2, 128, 7, 7)
-    torch.testing.assert_close(embedding.norm(dim=1), torch.ones(2))
-
-
-def test_resnet50_is_torchvisions():
-    from torchvision.models import resnet50
-
-    model, stock = ImageModel("resnet50").eval(), resnet50(weights=None).eval()
-    model.backbone.load_state_dict({k: v for k, v in stock.state_dict().items() if not k.startswith("fc.")})
-    photos = torch.rand(1, 3, 64, 64)
-    pooled = {}
-    stock.avgpool.register_forward_hook(lambda module, inputs, output: pooled.update(map=inputs[0]))
-    with torch.inference_mode():
-        stock((photos - model.mean) / model.std)
-        torch.testing.assert_close(model.feature_map(photos), pooled["map"])
-
-
-def test_image_model_refuses_normalized_photos_and_unknown_backbones():
-    model = ImageModel("resnet18").eval()
-    with pytest.raises(ValueError, match=r"must lie in \[0, 1\], got \[-1.000"):
-        model(torch.full((1, 3, 32, 32), -1.0))
-    with pytest.raises(ValueError, match="unknown backbone 'vgg'"):
-        ImageModel("vgg")
 
 
 def test_sine_position_code_by_hand():
@@ -108,25 +76,13 @@ def test_the_published_logits_survive_half_precision():
     assert (logits.float() - given["logits"]).abs().max() < 0.05
 
 
-def test_starting_weights_fit_the_small_models():
-    model = starting_weights.image_model(GlobalStage(backbone="resnet18", start="rendered"))
-    assert torch.isfinite(model.global_head.weight).all()
-
-
-def test_weights_of_another_architecture_are_refused_by_name():
-    with pytest.raises(ValueError, match=r"does not fit ImageModel: .*of another shape"):
-        starting_weights.image_model(GlobalStage(backbone="resnet50", start="rendered"))
-
-
-def test_a_truncated_weights_file_is_refused(tmp_path):
-    broken = tmp_path / "weights.safetensors"
-    broken.write_bytes(starting_weights.RERANKER.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="not a whole safetensors file"):
-        starting_weights.load_weights(starting_weights.reranker(RerankerStage(start="random")), broken)
-
-
-def test_unknown_starts_are_refused():
-    with pytest.raises(ValueError, match="unknown start 'zero'"):
-        starting_weights.reranker(RerankerStage(start="zero"))
-    with pytest.raises(ValueError, match="unknown start 'zero'"):
-        starting_weights.image_model(GlobalStage(backbone="resnet18", start="zero"))
+def test_with_matching_the_score_starts_as_local_matching_and_the_rest_learns():
+    torch.manual_seed(0)
+    model = RerankingTransformer(dim=16, heads=2, layers=2, feedforward=32, matching=True)
+    query, gallery = torch.randn(5, 16, 3, 3), torch.randn(5, 16, 3, 3)
+    score = model(query, gallery)
+    expected = MATCHING * match_maps(query, gallery)
+    torch.testing.assert_close(score, expected, atol=1e-4, rtol=1e-4)
+    score.sum().backward()
+    assert model.matching.grad.item() == pytest.approx(match_maps(query, gallery).sum().item(), rel=1e-4)
+    assert model.score.weight.grad.abs().sum() > 0
