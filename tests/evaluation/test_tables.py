@@ -89,6 +89,23 @@ def test_reported_figures_stand_first_and_in_their_order():
     assert np.isnan(joined["R@1"][0])
 
 
+def test_the_reported_category_accuracy_stands_beside_our_recall_of_one_method():
+    table = pd.DataFrame(
+        {
+            "method": ["CO", "CO + RRT (finetuned)", "CO + RRT (finetuned)"],
+            "category": ["mug", "mug", "umbrella"],
+            "R@1": [0.1, 0.2, 0.3],
+            "R@10": [0.2, 0.3, 0.4],
+            "queries": [5, 5, 5],
+        }
+    )
+    joined = reported.beside_reported_categories(table)
+    assert "method" not in joined and "queries" not in joined
+    assert joined["R@1"].tolist() == [0.2, 0.3]
+    assert joined["category accuracy@1 reported"][1] == reported.REPORTED_CATEGORIES["mug"]
+    assert np.isnan(joined["category accuracy@1 reported"][2])  # a category that the report lacks
+
+
 def test_category_table_has_intervals_and_a_macro_mean():
     # Cups: products 0 and 1, lamps: product 2. The photo's first neighbor decides.
     labels = np.array([0, 0, 1, 1, 2, 2])

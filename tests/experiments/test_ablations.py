@@ -2,6 +2,7 @@
 hold."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval.features import extract_features
 from waldo_utils.retrieval.reranking import rerank_scores
+from waldo_utils.study import find_profile
 
 WHITE = torch.ones(3, 16, 16)
 FLAT = torch.full((3, 16, 16), 0.4)
@@ -294,3 +296,38 @@ def test_the_heat_map_has_a_cell_per_row_and_marks_the_reported_and_the_clear(me
     names = [label.get_text() for label in ax.get_yticklabels()]
     assert len(names) == 13
     assert [name for name in names if "●" in name] == names[:7]
+
+
+def test_each_training_lacks_one_transform_and_starts_alike(monkeypatch, tmp_path):
+    study, trained, starts = find_profile("smoke"), [], []
+    monkeypatch.setattr(ablations.artifacts, "ROOT", tmp_path)
+    monkeypatch.setattr(ablations.artifacts, "load_array", lambda study, name: np.zeros((4, 1), int))
+    monkeypatch.setattr(ablations.trained, "global_model", lambda study, seed: "CO")
+    monkeypatch.setattr(
+        ablations.chain, "start_reranker", lambda study, model, train, seed: starts.append(seed)
+    )
+
+    def train(*given, validate, checkpoint):
+        settings, image_settings = given[5:7]
+        trained.append((image_settings.flip, settings.crop_scale, settings.epochs, checkpoint.name[:12]))
+        return pd.DataFrame({"loss": [2.0, 1.0 + len(trained)]})
+
+    monkeypatch.setattr(ablations.reranker_training, "train_reranker", train)
+    monkeypatch.setattr(ablations, "extract_features", lambda model, photos, transform: (None, None))
+    scores = iter(np.array([[0.0, 1.0]] * 4) * sign for sign in (1, -1, 1))
+    monkeypatch.setattr(ablations, "rerank_scores", lambda *given: next(scores))
+    photos = SimpleNamespace(photos=[], labels=np.array([0, 0, 1, 1]))
+    neighbors = np.array([[2, 1], [2, 0], [0, 3], [0, 2]])  # the right one is second
+    table = ablations.training_table(study, 0, photos, photos, neighbors)
+    flip, crop = study.global_.flip, study.reranker.crop_scale
+    assert [training[:3] for training in trained] == [(flip, crop, 1), (0.0, crop, 1), (flip, (1.0, 1.0), 1)]
+    assert len(set(starts)) == 1
+    assert table.training.tolist() == ["flip and crop", "no flip", "no crop"]
+    assert table.loss.tolist() == [2, 3, 4] and table.reported.tolist() == [False, True, False]
+    assert table["R@1"].tolist() == [1, 0, 1] and table.difference.tolist() == [0, -1, 0]
+
+
+def test_a_variant_is_named_with_its_severity_if_it_has_one():
+    titles = [severities.title(variant) for variant in VARIANTS]
+    assert titles[0] == "none" and titles[-1] == "normalization"
+    assert "blur\nstrong" in titles

@@ -16,6 +16,9 @@ STUDY = replace(find_profile("smoke"), seeds=(0, 3))
 LOG = pd.DataFrame(
     [(0, 0, 0.5), (0, 1, 0.7), (3, 0, 0.9), (3, 1, 0.7)], columns=["seed", "epoch", "validation R@1"]
 )
+LABELS = np.array([0, 0, 1, 1])
+PART = SimpleNamespace(inputs=LABELS, labels=LABELS, rows=pd.DataFrame({"label": LABELS}))
+SPLIT = dict.fromkeys(("train", "validation", "test"), PART)
 
 
 def test_every_epoch_is_looked_at_only_where_the_study_watches_the_test_photos(monkeypatch):
@@ -31,15 +34,19 @@ def test_every_epoch_is_looked_at_only_where_the_study_watches_the_test_photos(m
 def stubs(monkeypatch, tmp_path):
     """Trainings that only say which they are, and models that see the number of a photo's product."""
     monkeypatch.setattr(artifacts, "ROOT", tmp_path)
-    monkeypatch.setattr(chain.starting_weights, "image_model", lambda settings: torch.nn.Linear(1, 1))
-    monkeypatch.setattr(chain.starting_weights, "reranker", lambda settings: torch.nn.Linear(1, 1))
+    for place, name in ((chain.trained, "start"), (chain.starting_weights, "reranker")):
+        monkeypatch.setattr(place, name, lambda settings: torch.nn.Linear(1, 1))
+    monkeypatch.setattr(chain.trained, "global_model", lambda study, seed: torch.nn.Linear(1, 1))
+    monkeypatch.setattr(chain.heads, "local_from_global", lambda model, maps: None)
+    monkeypatch.setattr(chain.beginning, "some_maps", lambda study, model, part: None)
+    monkeypatch.setattr(chain.mixing, "choose_share", lambda *given: pd.DataFrame({"share": [0.5]}))
     begun = []
 
-    def train(*given, checkpoint, validate, watch=None, finetune=None):
+    def train(*given, checkpoint, validate, watch=None, finetune=None, families=None):
         begun.append((given[-1], checkpoint.name.split("_")[0], finetune))
         return LOG[LOG.seed == given[-1]].drop(columns="seed")
 
-    def extract(model, photos, transform, partial):
+    def extract(model, photos, transform, partial=None):
         return np.eye(4, dtype=np.float32)[photos], np.zeros((len(photos), 1, 1, 1), np.float16)
 
     def rerank(reranker, query, gallery, neighbors, partial):
@@ -53,15 +60,15 @@ def stubs(monkeypatch, tmp_path):
 
 
 def test_each_seed_leaves_what_later_notebooks_read(stubs):
-    labels = np.array([0, 0, 1, 1])
-    split = {name: SimpleNamespace(photos=labels, labels=labels) for name in ("train", "validation", "test")}
-    log = chain.train_every_seed(STUDY, split)
+    log = chain.train_every_seed(STUDY, SPLIT)
     assert log.seed.tolist() == [0, 0, 3, 3]
     pd.testing.assert_frame_equal(artifacts.load_frame(STUDY, "global/log"), log)
     assert artifacts.load_array(STUDY, "global/seed3/train_neighbors")[:, 0].tolist() == [1, 0, 3, 2]
     assert artifacts.load_array(STUDY, "global/seed0/test_epoch1").shape == (2, 4)  # its best epoch
     assert artifacts.load_array(STUDY, "global/seed3/test_epoch0").all()
-    log = chain.rerank_every_seed(STUDY, split)
+    assert artifacts.load_array(STUDY, "global/seed3/mixed_test_neighbors").shape == (4, 3)
+    assert artifacts.load_frame(STUDY, "global/seed3/shares").seed.tolist() == [3]
+    log = chain.rerank_every_seed(STUDY, SPLIT)
     assert log.drop_duplicates(["seed", "stage"])[["seed", "stage"]].to_numpy().tolist() == [
         [0, "frozen"],
         [0, "finetuned"],
@@ -78,3 +85,14 @@ def test_each_seed_leaves_what_later_notebooks_read(stubs):
         (3, "frozen", False),
         (3, "finetuned", True),
     ]
+
+
+def test_a_transformer_that_starts_at_random_repeats_and_differs_from_seed_to_seed(stubs):
+    chain.train_every_seed(STUDY, SPLIT)
+    runs = []
+    for _ in range(2):
+        chain.rerank_every_seed(STUDY, SPLIT)
+        names = [f"reranker/seed{seed}/frozen_reranker" for seed in STUDY.seeds]
+        runs.append([float(artifacts.load_weights(STUDY, name)["weight"]) for name in names])
+    assert runs[0] == runs[1]
+    assert runs[0][0] != runs[0][1]

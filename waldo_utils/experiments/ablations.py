@@ -15,7 +15,7 @@ from waldo_utils.disk import artifacts
 from waldo_utils.evaluation import metrics
 from waldo_utils.evaluation.reported import REPORTED, REPORTED_TRANSFORMS
 from waldo_utils.experiments.severities import ONE_LEVEL, SEVERITIES, Variant
-from waldo_utils.models import starting_weights, trained
+from waldo_utils.models import trained
 from waldo_utils.models.devices import device
 from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.onnx_forward import map_of
@@ -25,7 +25,7 @@ from waldo_utils.retrieval.batches import PhotoBatches
 from waldo_utils.retrieval.features import extract_features
 from waldo_utils.retrieval.reranking import rerank_scores
 from waldo_utils.study import Study
-from waldo_utils.training import reranker_training
+from waldo_utils.training import chain, reranker_training
 
 STAGES = ("shortlist", "reranker", "both")
 QUERIES = 100  # about so many, at least one of each product
@@ -239,7 +239,10 @@ def training_table(study: Study, seed: int, train: Split, test: Split, neighbors
     }
     rows, hits = [], []
     for name, changed in changes.items():
-        model, reranker = trained.global_model(study, seed), starting_weights.reranker(study.reranker)
+        model = trained.global_model(study, seed)
+        reranker = chain.start_reranker(
+            study, model, train, seed
+        )  # one start for all: only the transform differs
         checkpoint = f"reranker/seed{seed}/ablation_{name.replace(' ', '_')}"
         log = reranker_training.train_reranker(
             model,

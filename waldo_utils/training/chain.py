@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from waldo_utils.data.splits import Split
 from waldo_utils.disk import artifacts
@@ -155,9 +154,7 @@ def rerank_every_seed(study: Study, split: dict[str, Split]) -> pd.DataFrame:
     logs = []
     for seed in study.seeds:
         model = trained.global_model(study, seed)
-        reranker = starting_weights.reranker(study.reranker)
-        if reranker.matching is not None:
-            _center(reranker, model, beginning.some_maps(study, model, split["train"]))
+        reranker = start_reranker(study, model, split["train"], seed)
         for stage in STAGES:
             log = _train_reranker(study, split, model, reranker, seed, stage)
             logs.append(log.assign(seed=seed, stage=stage))
@@ -171,19 +168,24 @@ def rerank_every_seed(study: Study, split: dict[str, Split]) -> pd.DataFrame:
 
 
 @torch.no_grad()
-def _center(reranker: RerankingTransformer, model: ImageModel, maps: Tensor) -> None:
-    """Shift the read-out so that typical pairs have a mean logit of zero: else the first steps of training would go
-    into nothing but that shift.
+def start_reranker(study: Study, model: ImageModel, train: Split, seed: int) -> RerankingTransformer:
+    """Return the transformer as a training starts it.
+
+    Where it matches (see `RerankingTransformer`), its read-out is shifted so that typical pairs have a mean logit of
+    zero: else the first steps of training would go into nothing but that shift.
 
     Args:
-        reranker: changed in place.
+        study: the settings.
         model: gives the local features.
-        maps: (B, channels, h, w) last maps of train photos; each is paired with the next, one of its product or a
-            look-alike.
+        train: the train photos; some of them are paired with the next, one of its product or a look-alike.
+        seed: of what starts at random.
     """
-    local = model.local_features(maps)
-    logits = reranker.to(device())(local, local.roll(-1, dims=0))
-    reranker.score.bias.sub_(logits.mean())
+    torch.manual_seed(seed)
+    reranker = starting_weights.reranker(study.reranker).to(device())
+    if reranker.matching is not None:
+        local = model.local_features(beginning.some_maps(study, model, train))
+        reranker.score.bias.sub_(reranker(local, local.roll(-1, dims=0)).mean())
+    return reranker
 
 
 def _train_reranker(
