@@ -8,7 +8,6 @@ grows, every shard of photos is kept in `shards/`, and an interrupted run goes o
 
 import hashlib
 import json
-import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -34,7 +33,7 @@ from waldo_utils.app.index_files import (
 )
 from waldo_utils.app.rejection import Threshold
 from waldo_utils.app.searching import Gallery, Models
-from waldo_utils.data.reading import read_photo
+from waldo_utils.data.reading import READERS, read_photo
 from waldo_utils.disk.artifacts import read_array
 from waldo_utils.disk.files import remove_partials, write_atomically
 from waldo_utils.study import ROOT
@@ -210,7 +209,7 @@ def _embed(
     if not entries:
         return
     with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
+        ThreadPoolExecutor(READERS) as pool,
         tqdm(total=len(entries), desc="index photos", unit="photo") as bar,
     ):
         for start in range(0, len(entries), SHARD):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from waldo_utils.data.reading import UNREADABLE, read_photo
+from waldo_utils.data.reading import READERS, UNREADABLE, read_photo
 from waldo_utils.disk.faults import Fault, refuse
 
 SPLITS = ("train", "validation", "test")
@@ -70,7 +70,7 @@ def check_manifest(
     if read:
         rest = [i for i, fault in enumerate(faults) if fault is None]
         files = [root / paths.iloc[i] for i in rest]
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(READERS) as pool:
             reasons = tqdm(pool.map(_unreadable, files), total=len(files), desc="read photos", unit="photo")
             for i, reason in zip(rest, reasons, strict=True):
                 faults[i] = Fault(paths.iloc[i], *UNREADABLE, reason) if reason else None

@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from waldo_utils.data.reading import UNREADABLE, in_rgb, read_photo, shrink
+from waldo_utils.data import deep_photos, reading
+from waldo_utils.data.reading import READERS, UNREADABLE, read_photo, shrink
 from waldo_utils.disk.artifacts import read_array
 from waldo_utils.disk.faults import Fault, explain, refuse
 from waldo_utils.disk.files import rename, sha256, write_atomically
@@ -94,7 +95,7 @@ def build_cache(manifest: pd.DataFrame, root: Path, folder: Path, size: int) -> 
     files = [root / path for path in manifest.path]
     facts = [file.stat() for file in files]
     listing = [[p, f.st_size, f.st_mtime_ns] for p, f in zip(manifest.path, facts, strict=True)]
-    code = [inspect.getsource(function) for function in (read_photo, in_rgb, shrink)]
+    code = [inspect.getsource(module) for module in (reading, deep_photos)]
     fingerprint = hashlib.sha256(json.dumps([size, listing, code]).encode()).hexdigest()
     if (folder / "fingerprint.txt").exists() and (folder / "fingerprint.txt").read_text() == fingerprint:
         try:
@@ -157,7 +158,7 @@ def _decode(
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         pass  # nothing is begun, or its record is damaged
     unreadable: list[Fault] = []
-    with pixels.open("ab") as out, ThreadPoolExecutor() as pool:
+    with pixels.open("ab") as out, ThreadPoolExecutor(READERS) as pool:
         out.truncate(3 * sum(height * width for height, width in shapes))
         for start in tqdm(range(len(shapes), len(files), DECODED), desc="decode photos", unit="batch"):
             for i, photo in enumerate(pool.map(decode, files[start : start + DECODED]), start):
