@@ -283,3 +283,58 @@ def test_products10k_needs_groups_for_all_test_products(tmp_path):
     (tmp_path / "test_kaggletest.csv").write_text("name,class,Usage\n2.jpg,5,Public\n")
     with pytest.raises(ValueError, match="train.csv lacks, first 2.jpg"):
         manifests.products10k_manifest(tmp_path)
+
+
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t"}
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_lists_are_read_as_csv(tmp_path, separator, quote):
+    def line(*fields):
+        return SEPARATORS[separator].join(f"{quote}{field}{quote}" for field in fields) + "\n"
+
+    (tmp_path / "train.csv").write_text(
+        line("name", "class", "group") + line("a.jpg", 3, 1) + line("b.jpg", 3, 1)
+    )
+    (tmp_path / "test_kaggletest.csv").write_text(line("name", "class", "Usage") + line("c.jpg", 3, "Public"))
+    manifest = manifests.products10k_manifest(tmp_path)
+    assert manifest.path.tolist() == ["train/a.jpg", "train/b.jpg", "test/c.jpg"]
+    assert manifest.label.tolist() == [3, 3, 3]
+
+
+def test_quoted_names_hold_separators_and_quotes(tmp_path):
+    (tmp_path / "train.csv").write_text('name,class,group\n"a, b.jpg",3,1\n"5"" mug;x.jpg", 3,1\n')
+    (tmp_path / "test_kaggletest.csv").write_text('name,class,Usage\n5" c.jpg,3,Public\n')
+    paths = manifests.products10k_manifest(tmp_path).path.tolist()
+    assert paths == ["train/a, b.jpg", 'train/5" mug;x.jpg', 'test/5" c.jpg']
+    (tmp_path / "train.csv").write_text('name,class,group\n"a, b.jpg,3,1\n')
+    with pytest.raises(ValueError, match="train.csv line 2 is .*expected 3 fields .name, class, group."):
+        manifests.products10k_manifest(tmp_path)
+    (tmp_path / "train.csv").write_text("name|class|group\na.jpg|3|1\n")
+    with pytest.raises(ValueError, match="expected the columns .* separated by commas, semicolons or tabs"):
+        manifests.products10k_manifest(tmp_path)
+
+
+def test_grocery_lists_may_be_quoted_or_with_semicolons(tmp_path):
+    classes = (
+        "Class Name (str);Class ID (int);Coarse Class Name (str);Coarse Class ID (int)\nGolden;0;Apple;0\n"
+    )
+    (tmp_path / "classes.csv").write_text(classes)
+    (tmp_path / "train.txt").write_text(
+        '"train/a, b.jpg", 0, 0\ntrain/c, d.jpg, 0, 0\ntrain/e.jpg;0;0\n"train/f;g.jpg";0;0\n'
+    )
+    manifest = manifests.grocery_manifest(tmp_path)
+    assert manifest.path.tolist() == ["train/a, b.jpg", "train/c, d.jpg", "train/e.jpg", "train/f;g.jpg"]
+
+
+def test_a_path_of_sop_is_the_rest_of_the_line(sop):
+    (sop / "Ebay_test.txt").write_text(
+        'image_id class_id super_class_id path\n5 3 1 mug final/IMG 5 (1).JPG\n6 3 1 "mug final/6.JPG"\n'
+    )
+    test = manifests.sop_manifest(sop).query("split == 'test'")
+    assert test.path.tolist() == ["mug final/IMG 5 (1).JPG", "mug final/6.JPG"]
+    (sop / "Ebay_test.txt").write_text(
+        "image_id class_id super_class_id path note\n5 3 1 mug final/5 6.JPG x\n"
+    )
+    assert manifests.sop_manifest(sop).path.tolist()[-1] == "mug final/5 6.JPG"

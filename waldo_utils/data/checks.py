@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from waldo_utils.data import folders
 from waldo_utils.data.reading import READERS, UNREADABLE, read_photo
 from waldo_utils.disk.faults import Fault, refuse
 
@@ -26,7 +27,7 @@ def check_manifest(
     read: bool = False,
     listing: Path | None = None,
 ) -> pd.DataFrame:
-    """Return the manifest if it keeps all rules.
+    """Return the manifest if it keeps all rules, with every path as the disk writes it.
 
     Args:
         manifest: see the module.
@@ -60,6 +61,9 @@ def check_manifest(
     )
     _refuse(paths[manifest.category.isna()], "have no category", "correct the list file", listing)
 
+    found = pd.Series(folders.on_disk(root, paths), manifest.index, dtype=object)
+    if (found != paths).any():
+        manifest, paths = manifest.assign(path=found), found
     base = root.resolve()
     faults = [_file_fault(path, root, base) for path in paths]
     twice = paths.duplicated()
