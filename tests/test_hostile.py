@@ -28,7 +28,7 @@ from PIL import EpsImagePlugin, Image
 from test_searching import drawn_photo, small_models
 
 from waldo_utils.__main__ import main
-from waldo_utils.app import index, searching
+from waldo_utils.app import index, index_files, searching
 from waldo_utils.data import checks, manifests, photo_cache, places, reading, sources, transforms
 from waldo_utils.disk import artifacts, faults
 from waldo_utils.experiments import published
@@ -1430,9 +1430,7 @@ def test_a_read_only_place_is_refused_before_computing(tmp_path, small_disk, mod
     monkeypatch.setattr(searching, "features", lambda *given: pytest.fail("computed for nothing"))
     with pytest.raises(OSError) as error:
         index.update(tmp_path, small_disk / "index", models, "mini")
-    one_line(
-        error, "the index cannot be written to", "Read-only file system: choose a place that can be written"
-    )
+    one_line(error, "cannot write to", "(Read-only file system): choose a place that can be written")
     with pytest.raises(OSError, match="Read-only file system"):
         photo_cache.build_cache(small_set(tmp_path / "root"), tmp_path / "root", small_disk / "cache", 16)
 
@@ -1711,7 +1709,7 @@ def error_line(capfd, *parts):
 def command(indexed, models, monkeypatch, capfd, tmp_path):
     """Run a command that must be refused in one line."""
     monkeypatch.setattr(searching, "open_models", lambda study: models)
-    monkeypatch.setattr(index, "HOME", tmp_path / "home")
+    monkeypatch.setattr(index_files, "HOME", tmp_path / "home")
 
     def run(arguments, *parts):
         filled = [
