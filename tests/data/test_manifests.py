@@ -338,3 +338,77 @@ def test_a_path_of_sop_is_the_rest_of_the_line(sop):
         "image_id class_id super_class_id path note\n5 3 1 mug final/5 6.JPG x\n"
     )
     assert manifests.sop_manifest(sop).path.tolist()[-1] == "mug final/5 6.JPG"
+
+
+# ---------------------------------------------------------------- archives and folders as people have them
+
+
+def zip_of(sop, archive, below="Stanford_Online_Products", separator="/", method=zipfile.ZIP_DEFLATED):
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(archive, "w", method) as out:
+        for path in sorted(sop.rglob("*.*")):
+            name = f"{below}/{path.relative_to(sop).as_posix()}".lstrip("/").replace("/", separator)
+            entry = zipfile.ZipInfo(name)
+            entry.filename = name  # zipfile itself writes none with backslashes on Windows
+            out.writestr(entry, path.read_bytes(), method)
+    return archive
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Stanford_Online_Products.ZIP", "Stanford_Online_Products (1).zip", "stanford_online_products.zip",
+        "Stanford_Online_Products-2.Zip", "Stanford_Online_Products copy.zip",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("given", ["folder", "archive"])
+def test_an_archive_is_found_under_names_that_browsers_give(sop, tmp_path, monkeypatch, name, given):
+    archive = zip_of(sop, tmp_path / "downloads" / name)
+    monkeypatch.setattr(places, "ROOT", tmp_path / "project")
+    monkeypatch.setenv("WALDO_DATA", str(archive.parent if given == "folder" else archive))
+    assert places.locate("sop") == archive
+    for _ in range(2):  # the second time it is unpacked
+        found = places.find_data("sop")
+        assert len(manifests.sop_manifest(found)) == 6
+    checks.check_manifest(manifests.sop_manifest(found), found, read=True)
+
+
+@pytest.mark.parametrize("below", ["", "Stanford_Online_Products", "data/Stanford_Online_Products"])
+def test_an_archive_with_backslashes_is_unpacked_to_folders(sop, tmp_path, below):
+    archive = zip_of(sop, tmp_path / "downloads" / "Stanford_Online_Products.zip", below, "\\")
+    found = places.find_in("sop", archive)
+    checks.check_manifest(manifests.sop_manifest(found), found, read=True)
+    assert not [path for path in archive.parent.rglob("*") if "\\" in path.name]
+
+
+def test_deflate64_is_told_by_name_and_leaves_nothing(sop, tmp_path):
+    archive = zip_of(sop, tmp_path / "downloads" / "Stanford_Online_Products.zip")
+    content = bytearray(archive.read_bytes())
+    for signature, offset in ((b"PK\x01\x02", 10), (b"PK\x03\x04", 8)):
+        place = content.find(signature)
+        while place >= 0:
+            content[place + offset] = 9
+            place = content.find(signature, place + 1)
+    archive.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"Stanford_Online_Products.zip is packed with deflate64, .*: unpack it your"
+    ):
+        places.find_in("sop", archive)
+    assert [path.name for path in archive.parent.iterdir()] == [archive.name]
+
+
+def test_a_data_set_is_found_one_folder_deeper_and_in_other_capitals(sop, tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "ROOT", tmp_path / "project")
+    deeper = tmp_path / "place" / "unpacked" / "stanford_online_products"
+    deeper.parent.mkdir(parents=True)
+    sop.rename(deeper)
+    for place in (tmp_path / "place", deeper.parent, deeper):
+        monkeypatch.setenv("WALDO_DATA", str(place))
+        assert places.find_data("sop") == deeper
+
+
+def test_the_home_is_understood_in_WALDO_DATA(sop, tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "ROOT", tmp_path / "project")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WALDO_DATA", "~/Stanford_Online_Products")
+    assert places.find_data("sop") == sop
