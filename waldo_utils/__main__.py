@@ -155,12 +155,20 @@ def _readme(options: argparse.Namespace) -> int:
 
 
 def _index(options: argparse.Namespace) -> int:
-    from waldo_utils.app import index, searching
+    from waldo_utils.app import index_files
 
-    models = searching.open_models(pipeline.find_profile(options.profile))
-    output = options.output or index.default_output(options.folder)
-    print(f"models: {models.weights}", flush=True)
-    summary = index.update(options.folder, output, models, options.profile)
+    study = pipeline.find_profile(options.profile)
+    output = options.output or index_files.default_output(options.folder)
+    done = index_files.unchanged(options.folder, output, study)
+    if done:
+        summary, weights = done
+        print(f"models: {weights}")
+    else:
+        from waldo_utils.app import index, searching
+
+        models = searching.open_models(study)
+        print(f"models: {models.weights}", flush=True)
+        summary = index.update(options.folder, output, models, options.profile)
     print(
         f"{summary.added} added, {summary.changed} changed, {summary.removed} removed, {summary.kept} as before, "
         f"{len(summary.unreadable)} left out"
@@ -169,6 +177,8 @@ def _index(options: argparse.Namespace) -> int:
         print(f"left out: {faults.printable(entry.fault)}")
     if len(summary.unreadable) > 20:
         print(f"... and {len(summary.unreadable) - 20} more, listed in {output / 'index.json'}")
+    if summary.passed:
+        print(summary.passed)
     print(f"index: {output}")
     return 0
 
@@ -176,14 +186,14 @@ def _index(options: argparse.Namespace) -> int:
 def _search(options: argparse.Namespace) -> int:
     import json
 
-    from waldo_utils.app import index, rejection, searching
+    from waldo_utils.app import index, index_files, rejection, searching
     from waldo_utils.data import reading
     from waldo_utils.figures import grids, style
 
     if options.top < 1:
         raise ValueError(f"--top {options.top} shows nothing: choose 1 or more")
     _check_output(options.output, ".png", options.photo)
-    folder = options.index or index.newest()
+    folder = options.index or index_files.newest()
     box = None if options.crop is None else searching.parse_box(options.crop)
     photo = reading.read_photo(options.photo)
     models = searching.open_models(pipeline.find_profile(index.profile_of(folder)))
@@ -197,6 +207,8 @@ def _search(options: argparse.Namespace) -> int:
     if options.output:
         picture = grids.answer_grid(answer.query, [opened.gallery.photo(row) for row in table.row], shown)
         style.save(picture, options.output)
+    if gone := index.told_as_gone(opened, folder, table.row):
+        print(faults.printable(gone), file=sys.stderr)
     if options.json:
         content = {
             "photo": str(options.photo),

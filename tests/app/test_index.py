@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ from PIL import Image
 from test_searching import drawn_photo, small_models
 
 from waldo_utils.__main__ import main
-from waldo_utils.app import index, searching
+from waldo_utils.app import index, index_files, rejection, searching
+from waldo_utils.study import PROFILES, ROOT
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +176,7 @@ def test_labelled_folders_get_a_threshold(tmp_path, models):
 
 def test_the_command_line_indexes_and_searches(folder, tmp_path, models, monkeypatch, capsys):
     monkeypatch.setattr(searching, "open_models", lambda study: models)
-    monkeypatch.setattr(index, "HOME", tmp_path / "home")
+    monkeypatch.setattr(index_files, "HOME", tmp_path / "home")
     photo = str(folder / "fruit/pear/3.png")
     assert main(["search", photo]) == 2
     assert "there is no index yet" in capsys.readouterr().err
@@ -188,7 +191,7 @@ def test_the_command_line_indexes_and_searches(folder, tmp_path, models, monkeyp
     assert answer["in catalogue"] is None
     assert len(answer["matches"]) == 3
     assert {match["name"] for match in answer["matches"]} <= set(
-        index.open_index(index.newest(), models).gallery.names
+        index.open_index(index_files.newest(), models).gallery.names
     )
     with Image.open(picture) as grid:
         assert grid.width > 100
@@ -200,3 +203,167 @@ def test_the_command_line_indexes_and_searches(folder, tmp_path, models, monkeyp
     printed = capsys.readouterr().out
     assert "models: random" in printed
     assert "global rank" in printed
+
+
+def labelled_folder(root, products=10, photos=2):
+    for product in range(products):
+        place = root / f"p{product}"
+        place.mkdir(parents=True)
+        for photo in range(photos):
+            drawn_photo(product * photos + photo).save(place / f"{photo}.png")
+    return root
+
+
+def test_what_a_system_or_a_phone_adds_is_no_product_and_is_told(
+    folder, tmp_path, models, monkeypatch, capsys
+):
+    monkeypatch.setattr(searching, "open_models", lambda study: models)
+    for place in ("fruit/apple/@eaDir/0.png", "__MACOSX/fruit", ".thumbnails"):
+        (folder / place).mkdir(parents=True)
+        drawn_photo(7).save(folder / place / "SYNOPHOTO_THUMB_M.jpg")
+    drawn_photo(8).save(folder / "fruit/pear/IMG_8", "JPEG")
+    (tmp_path / "elsewhere").mkdir()
+    drawn_photo(9).save(tmp_path / "elsewhere" / "9.png")
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    assert main(["index", str(folder), "--output", str(tmp_path / "index")]) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "passed over: 2 hidden (.hidden.jpg, .thumbnails); 1 no photos (notes.txt); 2 of the system"
+        in printed
+    )
+    gallery = index.open_index(tmp_path / "index", models).gallery
+    assert set(gallery.products) == {"fruit/apple", "fruit/pear", "tins/beans", "linked", ""}
+    assert {"fruit/pear/IMG_8", "linked/9.png"} < set(gallery.names)
+    record = json.loads((tmp_path / "index" / "index.json").read_text())
+    assert record["passed"]["of the system"] == ["__MACOSX", "fruit/apple/@eaDir"]
+
+
+def test_two_updates_of_one_index_go_one_after_the_other(folder, tmp_path, models, monkeypatch, capsys):
+    from waldo_utils.disk import locks
+
+    monkeypatch.setattr(searching, "open_models", lambda study: models)
+    arguments = ["index", str(folder), "--output", str(tmp_path / "index")]
+    with locks.hold(tmp_path / "index" / ".lock"):
+        assert main(arguments) == 1
+    assert f"process {os.getpid()} on " in capsys.readouterr().err
+    assert main(arguments) == 0
+    drawn_photo(20).save(folder / "late.png")
+    assert main(arguments) == 0
+    assert "late.png" in index.open_index(tmp_path / "index", models).gallery.names
+
+
+def test_a_photo_that_is_gone_has_a_placeholder_and_a_line(folder, tmp_path, models, monkeypatch, capsys):
+    monkeypatch.setattr(searching, "open_models", lambda study: models)
+    drawn_photo(3).save(tmp_path / "query.png")
+    output = tmp_path / "index"
+    index.update(folder, output, models, "mini")
+    (folder / "fruit/pear/3.png").unlink()
+    search = [
+        "search",
+        str(tmp_path / "query.png"),
+        "--index",
+        str(output),
+        "--output",
+        str(tmp_path / "m.png"),
+    ]
+    assert main([*search, "--json"]) == 0
+    printed = capsys.readouterr()
+    assert len(json.loads(printed.out)["matches"]) == 6
+    line = f"1 of these photos are not in {folder} any more, the first fruit/pear/3.png: index the folder, or its new"
+    assert line in printed.err
+    with Image.open(tmp_path / "m.png") as picture:
+        assert picture.width > 100
+    folder.rename(tmp_path / "renamed")
+    assert main(search) == 0
+    assert "6 of these photos are not in" in capsys.readouterr().err
+
+
+def test_an_index_moved_together_with_its_photos_finds_them(folder, tmp_path, models):
+    index.update(folder, tmp_path / "index", models, "mini")
+    there = tmp_path / "there"
+    there.mkdir()
+    folder.rename(there / "photos")
+    (tmp_path / "index").rename(there / "index")
+    opened = index.open_index(there / "index", models)
+    assert opened.folder == there / "photos"
+    row = opened.gallery.names.index("fruit/apple/0.png")
+    assert np.array_equal(np.asarray(opened.gallery.photo(row)), np.asarray(drawn_photo(0)))
+
+
+def test_an_unchanged_index_opens_no_models(folder, tmp_path, models, monkeypatch, capsys):
+    opened = []
+    monkeypatch.setattr(searching, "open_models", lambda study: opened.append(study) or models)
+    arguments = ["index", str(folder), "--output", str(tmp_path / "index")]
+    assert main(arguments) == 0
+    assert main(arguments) == 0
+    assert len(opened) == 1
+    assert "0 added, 0 changed, 0 removed, 7 as before, 1 left out" in capsys.readouterr().out
+    changes = (
+        lambda: drawn_photo(30).save(folder / "new.png"),
+        lambda: (folder / "new.png").unlink(),
+        lambda: os.utime(folder / "cut.jpg", ns=(1, 1)),
+        lambda: (folder / "more.txt").touch(),
+        lambda: next((tmp_path / "index").glob("local-*.npy")).unlink(),
+        lambda: monkeypatch.setattr(index_files, "models_key", lambda study: "of other weights"),
+    )
+    for number, change in enumerate(changes, start=2):
+        change()
+        assert index_files.unchanged(folder, tmp_path / "index", PROFILES["mini"]) is None, number
+        main(arguments)
+        assert len(opened) == number
+    assert index_files.unchanged(folder, tmp_path / "index", PROFILES["smoke"]) is None
+
+
+def test_to_see_that_an_index_is_unchanged_needs_no_torch():
+    code = "import sys; from waldo_utils.app import index_files; sys.exit('torch' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}).returncode
+        == 0
+    )
+
+
+def test_the_key_of_the_models_changes_with_weights_and_settings(tmp_path, monkeypatch):
+    monkeypatch.setattr(index_files, "ROOT", tmp_path)
+    monkeypatch.setattr(index_files, "WEIGHTS", tmp_path / "weights")
+    keys = [index_files.models_key(PROFILES["mini"])]
+    for path in (
+        "weights/a.safetensors",
+        "data/mini/reranker/log.csv",
+        "data/mini/global/seed0/weights.json",
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("x")
+        keys.append(index_files.models_key(PROFILES["mini"]))
+    keys.append(index_files.models_key(PROFILES["smoke"]))
+    assert len(set(keys)) == len(keys)
+    assert index_files.models_key(PROFILES["mini"]) == keys[-2]
+
+
+def test_calibration_reranks_no_more_for_a_product_of_many_photos(tmp_path, models, monkeypatch):
+    many = labelled_folder(tmp_path / "photos", products=12, photos=2)
+    for photo in range(2, 60):
+        drawn_photo(100 + photo).save(many / "p0" / f"{photo}.png")
+    pairs, plain = [], rejection.reranking.rerank_scores
+
+    def count(reranker, query, gallery, neighbors):
+        pairs.append(neighbors.size)
+        return plain(reranker, query, gallery, neighbors)
+
+    monkeypatch.setattr(rejection.reranking, "rerank_scores", count)
+    index.update(many, tmp_path / "index", models, "mini")
+    gallery = index.open_index(tmp_path / "index", models).gallery
+    queries = np.arange(len(gallery))
+    pairs.clear()
+    found = rejection.ask(models, gallery, queries, depth=5)
+    assert sum(pairs) <= len(queries) * 2 * 5
+    everything = np.tile(queries, (len(queries), 1))
+    scores = plain(models.reranker, gallery.local, gallery.local, everything)
+    similarities = gallery.embedding @ gallery.embedding.T
+    for i in queries:
+        for kept, rows in (
+            (queries != i, found.present),
+            (gallery.products != gallery.products[i], found.absent),
+        ):
+            near = np.flatnonzero(kept)[np.argsort(-similarities[i, kept], kind="stable")][:5]
+            expected = rejection.evidence(similarities[i, near], scores[i, near], gallery.products[near])
+            np.testing.assert_allclose(rows[i], expected, atol=1e-3)

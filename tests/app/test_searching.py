@@ -167,12 +167,6 @@ def test_a_photo_is_upright(tmp_path, orientation, size):
     assert read_photo(tmp_path / "x.jpg").size == size
 
 
-def test_a_heic_photo_names_the_remedy(tmp_path):
-    (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
-    with pytest.raises(ValueError, match="IMG_1.HEIC is a HEIC photo.*export it as JPEG"):
-        read_photo(tmp_path / "IMG_1.HEIC")
-
-
 # ---------------------------------------------------------------- not in the catalogue
 
 # Margins of four queries, with their product in the gallery and without.

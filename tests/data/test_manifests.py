@@ -283,3 +283,132 @@ def test_products10k_needs_groups_for_all_test_products(tmp_path):
     (tmp_path / "test_kaggletest.csv").write_text("name,class,Usage\n2.jpg,5,Public\n")
     with pytest.raises(ValueError, match="train.csv lacks, first 2.jpg"):
         manifests.products10k_manifest(tmp_path)
+
+
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t"}
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_lists_are_read_as_csv(tmp_path, separator, quote):
+    def line(*fields):
+        return SEPARATORS[separator].join(f"{quote}{field}{quote}" for field in fields) + "\n"
+
+    (tmp_path / "train.csv").write_text(
+        line("name", "class", "group") + line("a.jpg", 3, 1) + line("b.jpg", 3, 1)
+    )
+    (tmp_path / "test_kaggletest.csv").write_text(line("name", "class", "Usage") + line("c.jpg", 3, "Public"))
+    manifest = manifests.products10k_manifest(tmp_path)
+    assert manifest.path.tolist() == ["train/a.jpg", "train/b.jpg", "test/c.jpg"]
+    assert manifest.label.tolist() == [3, 3, 3]
+
+
+def test_quoted_names_hold_separators_and_quotes(tmp_path):
+    (tmp_path / "train.csv").write_text('name,class,group\n"a, b.jpg",3,1\n"5"" mug;x.jpg", 3,1\n')
+    (tmp_path / "test_kaggletest.csv").write_text('name,class,Usage\n5" c.jpg,3,Public\n')
+    paths = manifests.products10k_manifest(tmp_path).path.tolist()
+    assert paths == ["train/a, b.jpg", 'train/5" mug;x.jpg', 'test/5" c.jpg']
+    (tmp_path / "train.csv").write_text('name,class,group\n"a, b.jpg,3,1\n')
+    with pytest.raises(ValueError, match="train.csv line 2 is .*expected 3 fields .name, class, group."):
+        manifests.products10k_manifest(tmp_path)
+    (tmp_path / "train.csv").write_text("name|class|group\na.jpg|3|1\n")
+    with pytest.raises(ValueError, match="expected the columns .* separated by commas, semicolons or tabs"):
+        manifests.products10k_manifest(tmp_path)
+
+
+def test_grocery_lists_may_be_quoted_or_with_semicolons(tmp_path):
+    classes = (
+        "Class Name (str);Class ID (int);Coarse Class Name (str);Coarse Class ID (int)\nGolden;0;Apple;0\n"
+    )
+    (tmp_path / "classes.csv").write_text(classes)
+    (tmp_path / "train.txt").write_text(
+        '"train/a, b.jpg", 0, 0\ntrain/c, d.jpg, 0, 0\ntrain/e.jpg;0;0\n"train/f;g.jpg";0;0\n'
+    )
+    manifest = manifests.grocery_manifest(tmp_path)
+    assert manifest.path.tolist() == ["train/a, b.jpg", "train/c, d.jpg", "train/e.jpg", "train/f;g.jpg"]
+
+
+def test_a_path_of_sop_is_the_rest_of_the_line(sop):
+    (sop / "Ebay_test.txt").write_text(
+        'image_id class_id super_class_id path\n5 3 1 mug final/IMG 5 (1).JPG\n6 3 1 "mug final/6.JPG"\n'
+    )
+    test = manifests.sop_manifest(sop).query("split == 'test'")
+    assert test.path.tolist() == ["mug final/IMG 5 (1).JPG", "mug final/6.JPG"]
+    (sop / "Ebay_test.txt").write_text(
+        "image_id class_id super_class_id path note\n5 3 1 mug final/5 6.JPG x\n"
+    )
+    assert manifests.sop_manifest(sop).path.tolist()[-1] == "mug final/5 6.JPG"
+
+
+# ---------------------------------------------------------------- archives and folders as people have them
+
+
+def zip_of(sop, archive, below="Stanford_Online_Products", separator="/", method=zipfile.ZIP_DEFLATED):
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(archive, "w", method) as out:
+        for path in sorted(sop.rglob("*.*")):
+            name = f"{below}/{path.relative_to(sop).as_posix()}".lstrip("/").replace("/", separator)
+            entry = zipfile.ZipInfo(name)
+            entry.filename = name  # zipfile itself writes none with backslashes on Windows
+            out.writestr(entry, path.read_bytes(), method)
+    return archive
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Stanford_Online_Products.ZIP", "Stanford_Online_Products (1).zip", "stanford_online_products.zip",
+        "Stanford_Online_Products-2.Zip", "Stanford_Online_Products copy.zip",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("given", ["folder", "archive"])
+def test_an_archive_is_found_under_names_that_browsers_give(sop, tmp_path, monkeypatch, name, given):
+    archive = zip_of(sop, tmp_path / "downloads" / name)
+    monkeypatch.setattr(places, "ROOT", tmp_path / "project")
+    monkeypatch.setenv("WALDO_DATA", str(archive.parent if given == "folder" else archive))
+    assert places.locate("sop") == archive
+    for _ in range(2):  # the second time it is unpacked
+        found = places.find_data("sop")
+        assert len(manifests.sop_manifest(found)) == 6
+    checks.check_manifest(manifests.sop_manifest(found), found, read=True)
+
+
+@pytest.mark.parametrize("below", ["", "Stanford_Online_Products", "data/Stanford_Online_Products"])
+def test_an_archive_with_backslashes_is_unpacked_to_folders(sop, tmp_path, below):
+    archive = zip_of(sop, tmp_path / "downloads" / "Stanford_Online_Products.zip", below, "\\")
+    found = places.find_in("sop", archive)
+    checks.check_manifest(manifests.sop_manifest(found), found, read=True)
+    assert not [path for path in archive.parent.rglob("*") if "\\" in path.name]
+
+
+def test_deflate64_is_told_by_name_and_leaves_nothing(sop, tmp_path):
+    archive = zip_of(sop, tmp_path / "downloads" / "Stanford_Online_Products.zip")
+    content = bytearray(archive.read_bytes())
+    for signature, offset in ((b"PK\x01\x02", 10), (b"PK\x03\x04", 8)):
+        place = content.find(signature)
+        while place >= 0:
+            content[place + offset] = 9
+            place = content.find(signature, place + 1)
+    archive.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"Stanford_Online_Products.zip is packed with deflate64, .*: unpack it your"
+    ):
+        places.find_in("sop", archive)
+    assert [path.name for path in archive.parent.iterdir()] == [archive.name]
+
+
+def test_a_data_set_is_found_one_folder_deeper_and_in_other_capitals(sop, tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "ROOT", tmp_path / "project")
+    deeper = tmp_path / "place" / "unpacked" / "stanford_online_products"
+    deeper.parent.mkdir(parents=True)
+    sop.rename(deeper)
+    for place in (tmp_path / "place", deeper.parent, deeper):
+        monkeypatch.setenv("WALDO_DATA", str(place))
+        assert places.find_data("sop") == deeper
+
+
+def test_the_home_is_understood_in_WALDO_DATA(sop, tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "ROOT", tmp_path / "project")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WALDO_DATA", "~/Stanford_Online_Products")
+    assert places.find_data("sop") == sop

@@ -1,5 +1,15 @@
 """Photos of every mode come out upright and in RGB; transforms do what they say."""
 
+import importlib.util
+import io
+import os
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +17,7 @@ import torch
 from PIL import Image
 
 from waldo_utils.data import photo_cache, reading, transforms
+from waldo_utils.study import ROOT
 
 RED = (200, 30, 40)
 
@@ -51,7 +62,7 @@ def test_broken_files_are_refused_by_name(tmp_path, content):
 
 def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
     Image.new("RGB", (40, 40)).save(tmp_path / "bomb.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setattr(reading, "MOST_PIXELS", 1000)
     with pytest.raises(ValueError, match="bomb.png is too large"):
         reading.read_photo(tmp_path / "bomb.png")
 
@@ -189,3 +200,159 @@ def test_half_of_the_photos_are_mirrored():
         [photo] * 400, torch.Generator().manual_seed(0)
     )
     assert 160 <= (batch[:, 0, 4, 0] > batch[:, 0, 4, 7]).sum() <= 240  # four standard deviations
+
+
+# ---------------------------------------------------------------- what else is beside the picture
+
+
+def png_with(*chunks):
+    """Return a PNG of one color, with chunks before its picture and after it."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 7), RED).save(buffer, "PNG")
+    content, before, after = buffer.getvalue(), b"", b""
+    for kind, body in chunks:
+        part = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        before, after = (before, after + part) if kind == b"iTXt" else (before + part, after)
+    return content[:33] + before + content[33:-12] + after + content[-12:]
+
+
+LONG = zlib.compress(b"a prompt " * 250_000, 1)  # 2 MB
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        (b"zTXt", b"parameters\0\0" + LONG),
+        (b"iTXt", b"workflow\0\1\0\0\0" + LONG),
+        (b"iCCP", b"scanner\0\0" + LONG),
+    ],
+    ids=["text", "text behind it", "profile"],
+)
+def test_a_long_text_is_no_reason_to_refuse_a_photo(tmp_path, chunk):
+    (tmp_path / "a.png").write_bytes(png_with(chunk))
+    photo = reading.read_photo(tmp_path / "a.png")
+    assert (photo.size, photo.getpixel((3, 3))) == ((9, 7), RED)
+    assert reading.read_photo(io.BytesIO(png_with(chunk)), "a.png").size == (9, 7)
+
+
+def test_many_texts_are_none_either(tmp_path):
+    chunks = [(b"zTXt", b"p%d\0\0" % i + zlib.compress(bytes([65 + i % 26]) * 1_000_000)) for i in range(70)]
+    (tmp_path / "a.png").write_bytes(png_with(*chunks))
+    assert reading.read_photo(tmp_path / "a.png").size == (9, 7)
+
+
+# ---------------------------------------------------------------- large photos
+
+
+def test_a_jpeg_beyond_the_bound_is_read_at_a_reduced_scale(tmp_path, monkeypatch):
+    left_white = Image.new("L", (400, 320), 0)
+    left_white.paste(255, (0, 0, 200, 320))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    left_white.save(tmp_path / "a.jpg", exif=exif)
+    left_white.save(tmp_path / "a.png")
+    for most, size in ((128_000, (320, 400)), (127_999, (160, 200)), (30_000, (80, 100)), (3000, (40, 50))):
+        monkeypatch.setattr(reading, "MOST_PIXELS", most)
+        photo = reading.read_photo(tmp_path / "a.jpg")
+        assert photo.size == size
+        assert photo.getpixel((5, 5))[0] > 200  # turned: white is at the top
+        assert photo.getpixel((5, size[1] - 5))[0] < 50
+    with pytest.raises(
+        ValueError, match=r"a.png is too large .128000 pixels, and 3000 is the most.: scale it"
+    ):
+        reading.read_photo(tmp_path / "a.png")
+    monkeypatch.setattr(reading, "MOST_OF_A_JPEG", 100_000)
+    with pytest.raises(ValueError, match=r"a.jpg is too large .128000 pixels, and 100000 is the most"):
+        reading.read_photo(tmp_path / "a.jpg")
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from waldo_utils.data.reading import read_photo
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(*read_photo(Path(sys.argv[1])).size, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory in KB")
+def test_a_phone_photo_of_200_megapixels_is_read_in_bounded_memory(tmp_path):
+    Image.new("L", (16320, 12240), 90).save(tmp_path / "phone.jpg", quality=30)
+    command = [sys.executable, "-c", MEMORY, tmp_path / "phone.jpg"]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    width, height, megabytes = map(int, ended.stdout.split())
+    assert (width, height) == (8160, 6120)
+    assert megabytes < 3 * 3 * 50  # three copies of 50 megapixels
+
+
+def test_large_photos_are_decoded_one_at_a_time(tmp_path, monkeypatch):
+    Image.new("RGB", (40, 30), RED).save(tmp_path / "a.png")
+    at_work, most = [], []
+
+    def slowly(photo, *given):
+        at_work.append(1)
+        most.append(len(at_work))
+        time.sleep(0.02)
+        at_work.pop()
+        return photo
+
+    monkeypatch.setattr(reading, "in_rgb", slowly)
+    for large, together in ((1000, 1), (2000, 2)):
+        monkeypatch.setattr(reading, "LARGE", large)
+        most.clear()
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(reading.read_photo, [tmp_path / "a.png"] * 8))
+        assert max(most) == 1 if together == 1 else max(most) >= together
+    assert reading.READERS <= 8
+
+
+# ---------------------------------------------------------------- photos of phones, told by their content
+
+HAS_HEIC = importlib.util.find_spec("pillow_heif") is not None
+
+
+@pytest.mark.skipif(HAS_HEIC, reason="pillow-heif is installed, so that HEIC is read")
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"hevc", b"mif1", b"msf1"])
+def test_a_photo_of_an_iphone_is_told_how_to_get_it_read(tmp_path, brand):
+    (tmp_path / "IMG_1.jpg").write_bytes(b"\0\0\0\x18ftyp" + brand + bytes(200))
+    with pytest.raises(ValueError, match=r"IMG_1.jpg is a HEIC photo.*install that .*or export it as JPEG"):
+        reading.read_photo(tmp_path / "IMG_1.jpg")
+
+
+@pytest.mark.skipif(not HAS_HEIC, reason="pillow-heif, the extra `heic`, is not installed")
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_heic_is_read_where_pillow_heif_is_installed(tmp_path, orientation):
+    import pillow_heif
+
+    photo = Image.new("RGB", (64, 48), RED)
+    photo.paste((255, 255, 255), (0, 0, 32, 24))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pillow_heif.from_pillow(photo).save(tmp_path / "a.jpg", quality=90, exif=exif.tobytes())
+    found = reading.read_photo(tmp_path / "a.jpg")
+    assert found.size == ((64, 48) if orientation == 1 else (48, 64))
+    white = (10, 10) if orientation == 1 else (found.width - 10, 10)
+    assert min(found.getpixel(white)) > 235
+    assert found.getpixel((found.width // 2, found.height - 6)) == pytest.approx(RED, abs=12)
+
+
+def test_a_photo_is_told_by_how_it_begins(tmp_path):
+    for form in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM"):
+        Image.new("RGB", (8, 8), RED).save(tmp_path / "photo", form)
+        assert reading.looks_like_photo(tmp_path / "photo"), form
+    (tmp_path / "photo").write_bytes(b"\0\0\0\x18ftypheic" + bytes(200))
+    assert reading.looks_like_photo(tmp_path / "photo")
+    for content in (
+        b"",
+        b"text",
+        b"\0\0\0\x18ftypmp42" + bytes(99),
+        b"%PDF-1.7",
+        b"PK\3\4",
+        b"<svg>",
+        b"Photo",
+    ):
+        (tmp_path / "photo").write_bytes(content)
+        assert not reading.looks_like_photo(tmp_path / "photo"), content
+    assert not reading.looks_like_photo(tmp_path / "absent")

@@ -10,12 +10,14 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image, ImageDraw
 from torch import Tensor
 from tqdm import tqdm
 
@@ -23,23 +25,23 @@ from waldo_utils.app import rejection, searching
 from waldo_utils.app.index_files import (
     FORMAT,
     OWN_FILES,
-    SUFFIXES,
     Entry,
-    check_writable,
+    Summary,
     entries_of,
     identify,
-    list_photos,
+    models_key,
     product_of,
     read_record,
 )
-from waldo_utils.app.rejection import Threshold
 from waldo_utils.app.searching import Gallery, Models
-from waldo_utils.data.reading import read_photo
+from waldo_utils.app.thresholds import Threshold
+from waldo_utils.data import folders
+from waldo_utils.data.reading import READERS, read_photo
 from waldo_utils.disk.artifacts import read_array
-from waldo_utils.disk.files import remove_partials, write_atomically
-from waldo_utils.study import ROOT
+from waldo_utils.disk.files import check_writable, remove_partials, write_atomically
+from waldo_utils.disk.locks import hold
+from waldo_utils.study import PROFILES
 
-HOME = ROOT / "data" / "indexes"
 SHARD = 256  # photos
 CALIBRATION_QUERIES = 200
 
@@ -56,35 +58,6 @@ class Index:
     profile: str
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What an update did, in numbers of files."""
-
-    added: int
-    changed: int
-    removed: int
-    kept: int
-    unreadable: list[Entry]
-
-
-def default_output(folder: Path) -> Path:
-    """Return where the index of a folder of photos is kept unless said otherwise: below `data/indexes`."""
-    resolved = folder.resolve()
-    return HOME / f"{resolved.name}-{hashlib.sha256(str(resolved).encode()).hexdigest()[:8]}"
-
-
-def newest() -> Path:
-    """Return the index below `data/indexes` that was written last.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    found = sorted(HOME.glob("*/index.json"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise FileNotFoundError("there is no index yet: make one with `python -m waldo_utils index FOLDER`")
-    return found[-1].parent
-
-
 def update(folder: Path, output: Path, models: Models, profile: str) -> Summary:
     """Make the index of a folder of photos, or bring it up to date.
 
@@ -92,7 +65,7 @@ def update(folder: Path, output: Path, models: Models, profile: str) -> Summary:
     name or time. Sub-folders name products. A file that cannot be read as a photo is left out and listed.
 
     Args:
-        folder: searched with its sub-folders; hidden ones and links to folders are passed over.
+        folder: searched with its sub-folders, as `folders.walk` does.
         output: folder of the index.
         models: compute the features; an index of other models is made anew.
         profile: whose models these are.
@@ -101,20 +74,29 @@ def update(folder: Path, output: Path, models: Models, profile: str) -> Summary:
         FileNotFoundError: there is no such folder.
         FileExistsError: `output` is a folder that holds something else.
         ValueError: the folder holds no photo that can be read.
+        locks.Held: another update of this index is going on.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder: give the folder that holds the photos")
     old = read_record(output)
     if old is None and output.is_dir() and not all(OWN_FILES.fullmatch(p.name) for p in output.iterdir()):
         raise FileExistsError(f"{output} holds files that are no index: choose another --output")
-    files = list_photos(folder, output)
-    if not files:
-        raise ValueError(f"{folder} holds no photo ({', '.join(sorted(SUFFIXES))}): choose another folder")
+    listing = folders.walk(folder, output)
+    if not listing.photos:
+        told = listing.sentence()
+        raise ValueError(f"{folder} holds no photo{f' ({told})' if told else ''}: choose another folder")
     check_writable(output)
+    with hold(output / ".lock"):
+        return _update(folder, output, models, profile, listing)
+
+
+def _update(folder: Path, output: Path, models: Models, profile: str, listing: folders.Listing) -> Summary:
+    """Do what `update` does, under the index's lock."""
+    old = read_record(output)
     remove_partials(output)
     same_models = old is not None and old["digest"] == models.digest
     before = {entry.path: entry for entry in (entries_of(old) if same_models else [])}
-    entries = identify(folder, files, before)
+    entries = identify(folder, listing.photos, before)
     known = _known_rows(output, old if same_models else None, models.digest)
     faults = {entry.sha256: entry.fault for entry in before.values() if entry.fault}
     wanted, seen = [], set()
@@ -136,9 +118,21 @@ def update(folder: Path, output: Path, models: Models, profile: str) -> Summary:
         removed=len(before.keys() - {entry.path for entry in entries}),
         kept=sum(e.path in before and before[e.path].sha256 == e.sha256 for e in entries),
         unreadable=unreadable,
+        passed=listing.sentence(),
     )
-    if not (same_models and entries == entries_of(old) and old["folder"] == str(folder.resolve())):
-        _write(output, folder, entries, known, models, profile, old)
+    record = {
+        "format": FORMAT,
+        "folder": str(folder.resolve()),
+        "from here": _from(output, folder),
+        "profile": profile,
+        "weights": models.weights,
+        "digest": models.digest,
+        "models": models_key(PROFILES[profile]),
+        "files": [asdict(entry) for entry in entries],
+        "passed": listing.passed,
+    }
+    if old is None or any(old.get(key) != value for key, value in record.items()):
+        _write(output, folder, record, known, models, old)
     shutil.rmtree(output / "shards", ignore_errors=True)
     return summary
 
@@ -172,6 +166,9 @@ def open_index(output: Path, models: Models) -> Index:
     if not np.isfinite(embedding).all():
         raise ValueError(f"some features of {output} are not finite: {remedy}")
     folder = Path(record["folder"])
+    moved = output / record.get("from here", "")
+    if not folder.is_dir() and record.get("from here") and moved.is_dir():
+        folder = moved.resolve()
     gallery = _gallery(folder, entries, embedding, local)
     saved = record["threshold"]
     threshold = Threshold(**(saved | {"weights": tuple(saved["weights"])})) if saved else None
@@ -211,7 +208,7 @@ def _embed(
     if not entries:
         return
     with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
+        ThreadPoolExecutor(READERS) as pool,
         tqdm(total=len(entries), desc="index photos", unit="photo") as bar,
     ):
         for start in range(0, len(entries), SHARD):
@@ -240,7 +237,9 @@ def _embed(
             name = hashlib.sha256("".join([models.digest, *digests]).encode()).hexdigest()[:16]
             write_atomically(shards / f"{name}.safetensors", lambda partial: save_file(arrays, partial))
             content = json.dumps({"digest": models.digest, "sha256": digests})
-            write_atomically(shards / f"{name}.json", lambda partial: partial.write_text(content))
+            write_atomically(
+                shards / f"{name}.json", lambda partial: partial.write_text(content, encoding="utf-8")
+            )
             _add_rows(known, digests, arrays["global"], arrays["local"])
 
 
@@ -252,7 +251,7 @@ def _known_rows(output: Path, record: dict | None, digest: str) -> dict:
     known: dict = {}
     for path in sorted((output / "shards").glob("*.json")):
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
             arrays = load_file(path.with_suffix(".safetensors"))
             whole = len(content["sha256"]) == len(arrays["global"]) == len(arrays["local"])
             mine = content["digest"] == digest
@@ -276,30 +275,21 @@ def _add_rows(known: dict, digests: list[str], embedding: np.ndarray, local: np.
         known[digest] = (embedding, row, local, row)
 
 
-def _write(
-    output: Path,
-    folder: Path,
-    entries: list[Entry],
-    known: dict,
-    models: Models,
-    profile: str,
-    old: dict | None,
-) -> None:
-    """Write the arrays in the order of the entries, then the record that names them, then remove older
+def _from(output: Path, folder: Path) -> str:
+    """Return the way from an index to its photos, which lasts where both are moved together."""
+    try:
+        return Path(os.path.relpath(folder.resolve(), output.resolve())).as_posix()
+    except ValueError:  # on Windows, of another drive
+        return ""
+
+
+def _write(output: Path, folder: Path, record: dict, known: dict, models: Models, old: dict | None) -> None:
+    """Write the arrays in the order of the entries, then the record, which names them, then remove older
     arrays."""
-    kept = [entry for entry in entries if not entry.fault]
+    kept = [entry for entry in entries_of(record) if not entry.fault]
     content = repr((models.digest, [(entry.path, entry.sha256) for entry in kept]))
     name = hashlib.sha256(content.encode()).hexdigest()[:16]
-    record = {
-        "format": FORMAT,
-        "folder": str(folder.resolve()),
-        "profile": profile,
-        "weights": models.weights,
-        "digest": models.digest,
-        "global": f"global-{name}.npy",
-        "local": f"local-{name}.npy",
-        "files": [asdict(entry) for entry in entries],
-    }
+    record |= {"global": f"global-{name}.npy", "local": f"local-{name}.npy"}
     if old is not None and old["global"] == record["global"]:
         record["threshold"] = old["threshold"]  # the same photos: only times or faults are new
     else:
@@ -319,7 +309,7 @@ def _write(
         threshold = _calibrate(models, _gallery(folder, kept, embedding, local))
         record["threshold"] = asdict(threshold) if threshold else None
     text = json.dumps(record, indent=1)
-    write_atomically(output / "index.json", lambda partial: partial.write_text(text))
+    write_atomically(output / "index.json", lambda partial: partial.write_text(text, encoding="utf-8"))
     for path in output.glob("*.npy"):
         if path.name not in (record["global"], record["local"]):
             path.unlink()
@@ -334,7 +324,31 @@ def _gallery(folder: Path, entries: list[Entry], embedding: np.ndarray, local: n
         [entry.path for entry in entries],
         np.array([product for product, _ in labels], dtype=str),
         np.array([category for _, category in labels], dtype=str),
-        lambda row: read_photo(folder / entries[row].path),
+        lambda row: _photo(folder / entries[row].path),
+    )
+
+
+def _photo(path: Path) -> Image.Image:
+    """Return a photo, or where it cannot be read any more a grey picture with a cross in its place."""
+    try:
+        return read_photo(path)
+    except (ValueError, OSError):
+        picture = Image.new("RGB", (128, 128), "#dddddd")
+        draw = ImageDraw.Draw(picture)
+        for line in ((32, 32, 96, 96), (32, 96, 96, 32)):
+            draw.line(line, fill="#888888", width=6)
+        return picture
+
+
+def told_as_gone(opened: Index, output: Path, rows: Iterable[int]) -> str:
+    """Return in one line which photos of an answer are not where they were; "" where all are."""
+    gone = [opened.gallery.names[row] for row in rows]
+    gone = [name for name in gone if not (opened.folder / name).is_file()]
+    if not gone:
+        return ""
+    return (
+        f"{len(gone)} of these photos are not in {opened.folder} any more, the first {gone[0]}: index the folder, or "
+        f"its new place, with `python -m waldo_utils index FOLDER --output {output}`"
     )
 
 

@@ -1,8 +1,8 @@
 """An index on disk: its record, its arrays' names, and the photos that it is of."""
 
 import errno
+import hashlib
 import json
-import os
 import re
 import stat as modes
 from dataclasses import dataclass
@@ -10,27 +10,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from waldo_utils.app.rejection import Threshold
-from waldo_utils.disk.faults import explain
-from waldo_utils.disk.files import sha256, write_atomically
+from waldo_utils.app.thresholds import Threshold
+from waldo_utils.data import folders
+from waldo_utils.disk.files import sha256
+from waldo_utils.study import ROOT, Study
 
 FORMAT = 2
-SUFFIXES = {
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".png",
-    ".webp",
-    ".bmp",
-    ".gif",
-    ".tif",
-    ".tiff",
-    ".avif",
-    ".heic",
-    ".heif",
-}
+HOME = ROOT / "data" / "indexes"
+WEIGHTS = ROOT / "waldo_utils" / "weights"
 OWN_FILES = re.compile(
-    r"shards|(global|local)-[0-9a-f]{16}(\.\d+\.partial)?\.npy|index\.\d+\.partial\.json"
+    r"shards|\.lock(\.held)?|\.writable.*|(global|local)-[0-9a-f]{16}(\.\d+\.partial)?\.npy|index\.\d+\.partial\.json"
 )  # before the record
 KEYS = ("folder", "profile", "weights", "digest", "global", "local")  # of the record, texts
 
@@ -46,26 +35,41 @@ class Entry:
     fault: str = ""  # why it is left out
 
 
+@dataclass(frozen=True)
+class Summary:
+    """What an update did, in numbers of files."""
+
+    added: int
+    changed: int
+    removed: int
+    kept: int
+    unreadable: list[Entry]
+    passed: str  # what was no photo or was hidden, in one line; "" for nothing
+
+
+def default_output(folder: Path) -> Path:
+    """Return where the index of a folder of photos is kept unless said otherwise: below `data/indexes`."""
+    resolved = folder.resolve()
+    return HOME / f"{resolved.name}-{hashlib.sha256(str(resolved).encode()).hexdigest()[:8]}"
+
+
+def newest() -> Path:
+    """Return the index below `data/indexes` that was written last.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    found = sorted(HOME.glob("*/index.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise FileNotFoundError("there is no index yet: make one with `python -m waldo_utils index FOLDER`")
+    return found[-1].parent
+
+
 def product_of(path: str) -> tuple[str, str]:
     """Return product and category of a photo by its place: the folder it lies in, and the folder above; ""
     for none."""
     folders = path.split("/")[:-1]
     return "/".join(folders), "/".join(folders[:-1])
-
-
-def list_photos(folder: Path, output: Path) -> list[str]:
-    """Return the photos' paths relative to the folder, sorted."""
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and (Path(place) / name).resolve() != output.resolve()
-        ]
-        for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                found.append((Path(place) / name).relative_to(folder).as_posix())
-    return sorted(found)
 
 
 def identify(folder: Path, files: list[str], before: dict[str, Entry]) -> list[Entry]:
@@ -101,7 +105,7 @@ def read_record(output: Path) -> dict | None:
     if not path.exists():
         return None
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}): remove {output} and index again") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
@@ -119,9 +123,39 @@ def read_record(output: Path) -> dict | None:
     return record
 
 
-def check_writable(output: Path) -> None:
-    """Refuse a folder that cannot be written, before hours of computing."""
-    try:
-        write_atomically(output / "shards" / "try.txt", lambda partial: partial.write_text("x")).unlink()
-    except OSError as error:
-        raise OSError(f"the index cannot be written to {output}: {explain(error)}") from None
+def unchanged(folder: Path, output: Path, study: Study) -> tuple[Summary, str] | None:
+    """Return the summary of an index that is up to date, and whose models made it; None where something
+    changed. No model is opened, which would take longer than all the rest."""
+    record = read_record(output) if folder.is_dir() else None
+    if record is None or record.get("models") != models_key(study) or record["profile"] != study.name:
+        return None
+    listing = folders.walk(folder, output)
+    before = entries_of(record)
+    entries = identify(folder, listing.photos, {entry.path: entry for entry in before})
+    same = [(e.path, e.size, e.modified, e.sha256) for e in entries] == [
+        (e.path, e.size, e.modified, e.sha256) for e in before
+    ]
+    arrays = all((output / record[name]).is_file() for name in ("global", "local"))
+    if not (
+        same
+        and arrays
+        and record["folder"] == str(folder.resolve())
+        and record.get("passed") == listing.passed
+    ):
+        return None
+    faults = [entry for entry in before if entry.fault]
+    return Summary(0, 0, 0, len(before), faults, listing.sentence()), record["weights"]
+
+
+def models_key(study: Study) -> str:
+    """Return what tells the models of a study from others without opening them: settings, and its weights'
+    files or the records of them."""
+    digest = hashlib.sha256(repr(study).encode())
+    trained = ROOT / "data" / study.name
+    for path in sorted([*WEIGHTS.glob("*"), *trained.glob("global/seed*/*"), *trained.glob("reranker/**/*")]):
+        if path.suffix in (".json", ".csv"):
+            digest.update(path.name.encode() + path.read_bytes())
+        elif path.suffix == ".safetensors":
+            facts = path.stat()
+            digest.update(f"{path.name} {facts.st_size} {facts.st_mtime_ns}".encode())
+    return digest.hexdigest()[:16]

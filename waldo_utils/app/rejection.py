@@ -6,42 +6,19 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from waldo_utils.app import searching
-from waldo_utils.app.searching import Answer, Gallery, Models
+from waldo_utils.app.searching import Gallery, Models
+from waldo_utils.app.thresholds import EVIDENCE, Threshold, evidence
 from waldo_utils.evaluation import metrics
 from waldo_utils.experiments import openset
 from waldo_utils.retrieval import exact, reranking
 
-EVIDENCE = ("best similarity", "best score", "gap to the second product", "mean of five scores")
+TOGETHER = 20  # queries reranked between two steps of the bar
 KINDS = {"best similarity": (0,), "best score": (1,), "all four": (0, 1, 2, 3)}  # columns of EVIDENCE
 PENALTY = 1.0  # on the squared weights of standardized evidence, as in scikit-learn's default
 RESAMPLES = 2000  # of the intervals, over products
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """Weighted evidence below `value` says "probably not in the catalogue".
-
-    The rates are counted on products that chose neither weights nor value; their bounds are 95 % intervals
-    over products.
-    """
-
-    value: float
-    weights: tuple[float, ...]  # of EVIDENCE, in log odds per unit
-    false_accept: float  # share of absent products taken for present
-    false_accept_low: float
-    false_accept_high: float
-    false_reject: float  # share of present products taken for absent
-    false_reject_low: float
-    false_reject_high: float
-    queries: int  # photos asked, each once with its product in the gallery and once without
-    products: int  # of these photos
-
-    def margin(self, answer: Answer, gallery: Gallery) -> float:
-        """Return by how much, in log odds, a search's evidence is above the threshold."""
-        found = evidence(answer.similarities, answer.scores, gallery.products[answer.rows])
-        return float(found @ np.array(self.weights)) - self.value
 
 
 @dataclass(frozen=True)
@@ -51,20 +28,6 @@ class Asked:
     products: np.ndarray  # (Q,)
     present: np.ndarray  # (Q, 4) EVIDENCE with the other photos of the product in the gallery
     absent: np.ndarray  # (Q, 4) with none
-
-
-def evidence(similarities: np.ndarray, scores: np.ndarray, products: np.ndarray) -> np.ndarray:
-    """Return the (4,) numbers of EVIDENCE of one search.
-
-    Args:
-        similarities, scores, products: (K,) of the shortlist. Where all are of one product, the last score
-            stands for the second product's.
-    """
-    order = np.argsort(-scores, kind="stable")
-    ranked = scores[order]
-    others = ranked[products[order] != products[order[0]]]
-    second = others[0] if len(others) else ranked[-1]
-    return np.array([similarities.max(), ranked[0], ranked[0] - second, ranked[:5].mean()], dtype=np.float64)
 
 
 def ask(models: Models, gallery: Gallery, queries: np.ndarray, depth: int = searching.DEPTH) -> Asked:
@@ -90,14 +53,26 @@ def ask(models: Models, gallery: Gallery, queries: np.ndarray, depth: int = sear
     most = int(counts[products].max())
     kept = min(depth + most, len(gallery))  # enough for `depth` neighbors once the own product is gone
     rows, similarities = exact.nearest_neighbors(gallery.embedding[queries], kept, gallery.embedding)
-    scores = reranking.rerank_scores(models.reranker, gallery.local[queries], gallery.local, rows)
     present, absent = [], []
-    for i, query in enumerate(queries):
-        near = gallery.products[rows[i]]
-        found = rows[i] != query
-        for keep, where in ((found, present), (found & (near != products[i]), absent)):
-            places = np.flatnonzero(keep)[:depth]
-            where.append(evidence(similarities[i, places], scores[i, places], near[places]))
+    for start in tqdm(range(0, len(queries), TOGETHER), desc="calibrate", unit="block", leave=False, delay=2):
+        block = range(start, min(start + TOGETHER, len(queries)))
+        chosen = []  # for each query the places of its two shortlists
+        for i in block:
+            found = rows[i] != queries[i]
+            others = found & (gallery.products[rows[i]] != products[i])
+            chosen.append([np.flatnonzero(keep)[:depth] for keep in (found, others)])
+        # Of a product of thousands of photos no more are reranked than the two shortlists hold.
+        needed = [np.union1d(*pair) for pair in chosen]
+        widest = max(len(places) for places in needed)
+        needed = np.array([np.pad(places, (0, widest - len(places)), "edge") for places in needed])
+        shortlist = np.take_along_axis(rows[block], needed, axis=1)
+        local = gallery.local[queries[block]]
+        scores = reranking.rerank_scores(models.reranker, local, gallery.local, shortlist)
+        for i, pair, places, row in zip(block, chosen, needed, scores, strict=True):
+            whole = np.zeros(rows.shape[1], dtype=row.dtype)
+            whole[places] = row
+            for where, keep in zip((present, absent), pair, strict=True):
+                where.append(evidence(similarities[i, keep], whole[keep], gallery.products[rows[i, keep]]))
     return Asked(products, np.array(present), np.array(absent))
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from waldo_utils.data.reading import UNREADABLE, read_photo
+from waldo_utils.data import folders
+from waldo_utils.data.reading import READERS, UNREADABLE, read_photo
 from waldo_utils.disk.faults import Fault, refuse
 
 SPLITS = ("train", "validation", "test")
@@ -26,7 +27,7 @@ def check_manifest(
     read: bool = False,
     listing: Path | None = None,
 ) -> pd.DataFrame:
-    """Return the manifest if it keeps all rules.
+    """Return the manifest if it keeps all rules, with every path as the disk writes it.
 
     Args:
         manifest: see the module.
@@ -60,6 +61,9 @@ def check_manifest(
     )
     _refuse(paths[manifest.category.isna()], "have no category", "correct the list file", listing)
 
+    found = pd.Series(folders.on_disk(root, paths), manifest.index, dtype=object)
+    if (found != paths).any():
+        manifest, paths = manifest.assign(path=found), found
     base = root.resolve()
     faults = [_file_fault(path, root, base) for path in paths]
     twice = paths.duplicated()
@@ -70,7 +74,7 @@ def check_manifest(
     if read:
         rest = [i for i, fault in enumerate(faults) if fault is None]
         files = [root / paths.iloc[i] for i in rest]
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(READERS) as pool:
             reasons = tqdm(pool.map(_unreadable, files), total=len(files), desc="read photos", unit="photo")
             for i, reason in zip(rest, reasons, strict=True):
                 faults[i] = Fault(paths.iloc[i], *UNREADABLE, reason) if reason else None

@@ -2,76 +2,69 @@
 noticed."""
 
 import hashlib
-import os
+import unicodedata
 from pathlib import Path
 
-from waldo_utils.study import ROOT, DataStage
+from waldo_utils.data import folders, manifests, places
+from waldo_utils.disk import contents
+from waldo_utils.study import DataStage
 
-# As in `manifests`, which this module does not import: the command line would wait for torch.
-MARKS = {
-    "sop": ("Ebay_train.txt", ("", "Stanford_Online_Products")),
-    "products10k": ("train.csv", ("", "Products-10k", "products10k")),
-    "grocery": ("classes.csv", ("", "dataset", "grocery_store", "GroceryStoreDataset/dataset")),
+MANIFESTS = {
+    "sop": manifests.sop_manifest,
+    "products10k": manifests.products10k_manifest,
+    "grocery": manifests.grocery_manifest,
 }
+LISTS = {
+    "sop": ("Ebay_train.txt", "Ebay_test.txt", "settings.json"),
+    "products10k": (
+        "train.csv",
+        "test_kaggletest.csv",
+        "train/train.csv",
+        "test/test_kaggletest.csv",
+        "categories.csv",
+        "settings.json",
+    ),
+    "grocery": ("classes.csv", "train.txt", "val.txt", "test.txt"),
+}
+MEMO = "inputs.json"  # sizes, times and hashes at the last look
 
 
 def digest(settings: DataStage, folder: Path) -> str:
-    """Return a digest of the names, sizes and times of change of all raw files, without opening any of them.
+    """Return a digest of the lists of the raw photos and of the photos that they name, by their bytes.
 
-    The place does not count: the same files moved elsewhere are the same input. Nothing is downloaded or
-    unpacked.
+    Neither the place nor times count, nor files that no list names: a copy is the same input. Bytes are read
+    where size or time are not as at the last look. Nothing is downloaded or unpacked.
 
     Args:
         settings: the data stage.
-        folder: where rendered photos are kept.
+        folder: where rendered photos are kept, and the memo of the last look.
     """
     source = "sop" if settings.source == "sop_form" else settings.source
-    parts = []
-    for name, rendered in ((source, "rendered_sop"), (settings.transfer, "rendered_products10k")):
-        parts += ["of", name, *_listing(folder / rendered if name == "rendered" else find(name))]
-    return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()
+    sets = (
+        ("sop" if source == "rendered" else source, source == "rendered", "rendered_sop"),
+        ("products10k", settings.transfer == "rendered", "rendered_products10k"),
+    )
+    files: dict[str, Path] = {}
+    for name, is_rendered, rendered in sets:
+        place = folder / rendered if is_rendered else places.locate(name)
+        if place is None or not place.exists():
+            files[f"{name}: absent"] = folder / "absent"
+        elif place.is_file():
+            files[f"{name}: {place.name}"] = place
+        else:
+            files |= {f"{name}: {path}": place / path for path in _named(name, place)}
+    facts = contents.look(files, folder / MEMO)
+    if folder.is_dir():
+        contents.keep(facts, folder / MEMO)
+    lines = [f"{unicodedata.normalize('NFC', name)} {found[2]}" for name, found in facts.items()]
+    return hashlib.sha256("\0".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
-def find(name: str) -> Path | None:
-    """Return the folder or the zip file that `manifests.find_data` would take, or None where there is none
-    yet."""
-    mark, below = MARKS[name]
-    downloads = ROOT / "data" / "downloads" / name
-    places = [(downloads, below), (ROOT.parent / "shared" / "grocery_store", below)]
-    if os.environ.get("WALDO_DATA"):
-        given = Path(os.environ["WALDO_DATA"])
-        places = [(given, below), (given.resolve().parent, below[1:]), *places]
-    for place, folders in places:
-        if place.is_file():
-            return place
-        for candidate in (place / part for part in folders):
-            if (candidate / mark).exists():
-                return candidate
-        for archive in (place / f"{part}.zip" for part in (*folders, "archive") if part):
-            if archive.exists():
-                return archive
-    return None
-
-
-def _listing(place: Path | None) -> list[str]:
-    """Return name, size and time of change (nanoseconds) of every file of a folder, or of a single file."""
-    if place is None:
-        return ["absent"]
-    if place.is_file():
-        facts = place.stat()
-        return [place.name, str(facts.st_size), str(facts.st_mtime_ns)]
-    lines = []
-    waiting = [str(place)]
-    while waiting:
-        try:
-            entries = list(os.scandir(waiting.pop()))
-        except OSError:
-            continue  # the notebook says what is wrong with it
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append(entry.path)
-            elif ".partial" not in entry.name:
-                facts = entry.stat(follow_symlinks=False)
-                name = os.path.relpath(entry.path, place)
-                lines.append(f"{name} {facts.st_size} {facts.st_mtime_ns}")
-    return sorted(lines)
+def _named(name: str, root: Path) -> list[str]:
+    """Return the list files that a data set has, and the photos that they name; lists that cannot be read
+    name none."""
+    lists = [path for path in LISTS[name] if (root / path).is_file()]
+    try:
+        return lists + folders.on_disk(root, MANIFESTS[name](root).path)
+    except (ValueError, OSError):
+        return lists  # the notebook says what is wrong with them

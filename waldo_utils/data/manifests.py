@@ -4,6 +4,7 @@ Products are numbered from 0. The splits "train", "validation" and "test" share 
 passes `check_manifest` before anything else reads it.
 """
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -50,7 +51,7 @@ def sop_manifest(root: Path) -> pd.DataFrame:
     settings = root / "settings.json"
     if settings.exists():
         try:
-            family_size = json.loads(settings.read_text())["family_size"]
+            family_size = json.loads(settings.read_text(encoding="utf-8"))["family_size"]
         except (ValueError, KeyError, TypeError):
             family_size = None
         if not isinstance(family_size, int) or family_size < 1:
@@ -123,7 +124,11 @@ def grocery_manifest(root: Path) -> pd.DataFrame:
     rows = []
     for path in lists:
         for number, line in enumerate(_read_lines(path), start=1):
-            fields = [field.strip() for field in line.rsplit(",", 2)]
+            if line.lstrip().startswith('"'):
+                fields = next((f for f in (_fields(line, sep) for sep in ",;\t") if len(f) == 3), [])
+            else:  # names may hold commas
+                separator = next((sep for sep in ",;\t" if line.count(sep) > 1), ",")
+                fields = [field.strip() for field in line.rsplit(separator, 2)]
             whole = len(fields) == 3 and fields[0] and all(re.fullmatch(WHOLE, f) for f in fields[1:])
             if not whole or int(fields[2]) not in names.index:
                 raise ValueError(
@@ -158,17 +163,28 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def _read_listing(path: Path, columns: list[str], separator: str) -> pd.DataFrame:
-    """Read a list file line by line, so that a malformed line can be named."""
+    """Read a list file line by line, so that a malformed line can be named.
+
+    With " " the last of the columns is a path that may hold spaces. With "," it is CSV: fields may be quoted,
+    and the header tells whether ";" or a tab stands in place of the comma.
+    """
     lines = _read_lines(path)
-    header = [name.strip() for name in lines[0].split(separator)] if lines else []
-    if header[: len(columns)] != columns:
+    first = lines[0] if lines else ""
+    separators = (" ",) if separator == " " else (",", ";", "\t")
+    headers = {sep: first.split(" ") if sep == " " else _fields(first, sep) for sep in separators}
+    fitting = [sep for sep, header in headers.items() if header[: len(columns)] == columns]
+    if not fitting:
         raise ValueError(
-            f"{path} starts with {shorten(lines[0]) if lines else ''!r}: "
-            f"expected the columns {', '.join(columns)}"
+            f"{path} starts with {shorten(first)!r}: expected the columns {', '.join(columns)}, separated by "
+            f"{'spaces' if separator == ' ' else 'commas, semicolons or tabs'}"
         )
+    header = headers[fitting[0]]
     rows = []
     for number, line in enumerate(lines[1:], start=2):
-        fields = [field.strip() for field in line.split(separator)]
+        if separator == " ":
+            fields = _spaced_fields(line, len(columns), len(header) - len(columns))
+        else:
+            fields = _fields(line, fitting[0])
         if len(fields) != len(header) or not all(fields[: len(columns)]):
             raise ValueError(
                 f"{path} line {number} is {shorten(line)!r}: "
@@ -187,6 +203,24 @@ def _read_listing(path: Path, columns: list[str], separator: str) -> pd.DataFram
                 )
             table[column] = table[column].astype(int)
     return table
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    """Return the fields of one line of CSV; none where its quotes are broken."""
+    try:
+        row = next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True), [])
+    except csv.Error:
+        return []
+    return [field.strip() for field in row]
+
+
+def _spaced_fields(line: str, count: int, more: int) -> list[str]:
+    """Return `count` fields of a line, of which the last holds spaces where it has some, then `more`."""
+    fields = line.strip().split(" ", count - 1)
+    rest = fields.pop().rsplit(" ", more) if len(fields) == count else []
+    if rest and rest[0].startswith('"') and rest[0].endswith('"'):
+        rest[0] = rest[0][1:-1]
+    return [field.strip() for field in (*fields, *rest)]
 
 
 def _beside(root: Path, name: str) -> Path:

@@ -15,12 +15,15 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from waldo_utils.data.reading import UNREADABLE, in_rgb, read_photo, shrink
+from waldo_utils.data import deep_photos, reading
+from waldo_utils.data.reading import READERS, UNREADABLE, read_photo, shrink
+from waldo_utils.disk import contents
 from waldo_utils.disk.artifacts import read_array
 from waldo_utils.disk.faults import Fault, explain, refuse
 from waldo_utils.disk.files import rename, sha256, write_atomically
 from waldo_utils.disk.locks import hold
 
+MEMO = "files.json"  # sizes, times and hashes of the photos at the last look
 DECODED = 256  # photos between two notes of how far a cache has come
 
 
@@ -92,13 +95,15 @@ def build_cache(manifest: pd.DataFrame, root: Path, folder: Path, size: int) -> 
         OSError: the disk has too little room; gives the figure.
     """
     files = [root / path for path in manifest.path]
-    facts = [file.stat() for file in files]
-    listing = [[p, f.st_size, f.st_mtime_ns] for p, f in zip(manifest.path, facts, strict=True)]
-    code = [inspect.getsource(function) for function in (read_photo, in_rgb, shrink)]
+    facts = contents.look(dict(zip(manifest.path, files, strict=True)), folder / MEMO)
+    listing = [[path, facts[path][2]] for path in manifest.path]
+    code = [inspect.getsource(module) for module in (reading, deep_photos)]
     fingerprint = hashlib.sha256(json.dumps([size, listing, code]).encode()).hexdigest()
-    if (folder / "fingerprint.txt").exists() and (folder / "fingerprint.txt").read_text() == fingerprint:
+    if (folder / "fingerprint.txt").exists() and _text(folder / "fingerprint.txt") == fingerprint:
         try:
-            return open_cache(folder)
+            photos = open_cache(folder)
+            contents.keep(facts, folder / MEMO)
+            return photos
         except ValueError:
             pass  # damaged since: made again
     try:
@@ -121,8 +126,13 @@ def build_cache(manifest: pd.DataFrame, root: Path, folder: Path, size: int) -> 
             rename(pixels, folder / "pixels.bin")
             write_atomically(folder / "shapes.npy", lambda partial: np.save(partial, shapes))
             content = sha256(folder / "pixels.bin")
-            write_atomically(folder / "content.txt", lambda partial: partial.write_text(content))
-            write_atomically(folder / "fingerprint.txt", lambda partial: partial.write_text(fingerprint))
+            write_atomically(
+                folder / "content.txt", lambda partial: partial.write_text(content, encoding="utf-8")
+            )
+            write_atomically(
+                folder / "fingerprint.txt", lambda partial: partial.write_text(fingerprint, encoding="utf-8")
+            )
+            contents.keep(facts, folder / MEMO)
             (folder / "begun.json").unlink()
     except OSError as error:
         free = shutil.disk_usage(folder).free
@@ -131,6 +141,10 @@ def build_cache(manifest: pd.DataFrame, root: Path, folder: Path, size: int) -> 
             f"{free / 1e9:.1f} GB free: {explain(error)}"
         ) from None
     return open_cache(folder)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 def _decode(
@@ -150,14 +164,14 @@ def _decode(
 
     pixels, begun, shapes = folder / "begun.bin", folder / "begun.json", []
     try:
-        record = json.loads(begun.read_text())
+        record = json.loads(_text(begun))
         written = 3 * sum(height * width for height, width in record["shapes"])
         if record["fingerprint"] == fingerprint and pixels.stat().st_size >= written:
             shapes = record["shapes"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         pass  # nothing is begun, or its record is damaged
     unreadable: list[Fault] = []
-    with pixels.open("ab") as out, ThreadPoolExecutor() as pool:
+    with pixels.open("ab") as out, ThreadPoolExecutor(READERS) as pool:
         out.truncate(3 * sum(height * width for height, width in shapes))
         for start in tqdm(range(len(shapes), len(files), DECODED), desc="decode photos", unit="batch"):
             for i, photo in enumerate(pool.map(decode, files[start : start + DECODED]), start):
@@ -169,7 +183,9 @@ def _decode(
             out.flush()
             os.fsync(out.fileno())
             record = json.dumps({"fingerprint": fingerprint, "shapes": shapes})
-            write_atomically(begun, lambda partial, record=record: partial.write_text(record))
+            write_atomically(
+                begun, lambda partial, record=record: partial.write_text(record, encoding="utf-8")
+            )
     refuse(unreadable, folder / "unreadable.csv")
     return pixels, np.array(shapes, dtype=np.int64)
 
@@ -189,7 +205,7 @@ def open_cache(folder: Path) -> PhotoCache:
         if shapes.ndim != 2 or len(pixels) != 3 * shapes.prod(axis=1).sum():
             raise ValueError(f"it holds {len(pixels)} bytes for shapes {shapes.shape}")
         changed = (folder / "pixels.bin").stat().st_mtime_ns > (folder / "fingerprint.txt").stat().st_mtime_ns
-        if changed and sha256(folder / "pixels.bin") != (folder / "content.txt").read_text():
+        if changed and sha256(folder / "pixels.bin") != _text(folder / "content.txt"):
             raise ValueError("its bytes are not those that were recorded")
     except (OSError, ValueError) as error:
         raise ValueError(

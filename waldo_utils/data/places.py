@@ -15,11 +15,16 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
+from waldo_utils.data.folders import on_disk
 from waldo_utils.disk.faults import explain, shorten
+from waldo_utils.disk.paths import given
 from waldo_utils.study import ROOT
 
 WHOLE = r"[0-9]{1,18}"  # a whole number as list files and servers write it
 MOST_UNPACKED = 100  # times the size of its archive: photos hardly shrink, a bomb does a thousandfold
+UNPACKED = (
+    zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, getattr(zipfile, "ZIP_ZSTANDARD", 0),
+)  # fmt: skip
 GROCERY_ARCHIVE = "https://codeload.github.com/marcusklasson/GroceryStoreDataset/zip/refs/heads/master"
 HOW_TO_GET = {
     "sop": "download Stanford_Online_Products.zip (https://cvgl.stanford.edu/projects/lifted_struct/; also linked from "
@@ -44,24 +49,22 @@ def find_data(name: str) -> Path:
     Raises:
         FileNotFoundError: it is nowhere; says how to get it.
     """
-    mark, below = MARKS[name]
-    downloads = ROOT / "data" / "downloads" / name
-    places = [(downloads, below)]
-    if os.environ.get("WALDO_DATA"):
-        given = Path(os.environ["WALDO_DATA"])
-        if not given.exists():
-            raise FileNotFoundError(f"WALDO_DATA is {given}, which does not exist: {HOW_TO_GET[name]}")
-        places = [(given, below), (given.resolve().parent, below[1:]), *places]
-    if name == "grocery":
-        places.append((ROOT.parent / "shared" / "grocery_store", below))
-    for place, folders in places:
-        if found := _search(place, mark, folders):
-            return found
-    if name == "grocery":
-        return _inside(fetch(GROCERY_ARCHIVE, downloads), mark, below)
-    raise FileNotFoundError(
-        f"no {name} data in {', '.join(str(place) for place, _ in places)}: {HOW_TO_GET[name]}"
-    )
+    for place, found in _found(name):
+        if found:
+            return _opened(found, name)
+        if place == _downloads(name) and name == "grocery":
+            return _inside(fetch(GROCERY_ARCHIVE, place), *MARKS[name])
+    looked = ", ".join(str(place) for place, _ in _places(name))
+    raise FileNotFoundError(f"no {name} data in {looked}: {HOW_TO_GET[name]}")
+
+
+def locate(name: str) -> Path | None:
+    """Return the folder or the zip file that `find_data` would take, or None where there is none yet; nothing
+    is unpacked or fetched."""
+    try:
+        return next((found for _, found in _found(name) if found), None)
+    except FileNotFoundError:
+        return None
 
 
 def find_in(name: str, place: Path) -> Path:
@@ -73,29 +76,74 @@ def find_in(name: str, place: Path) -> Path:
         FileNotFoundError: it is not there; says how to get it.
         ValueError: the zip file is damaged.
     """
-    found = _search(place, *MARKS[name])
+    found = _locate(place, *MARKS[name])
     if found is None:
         raise FileNotFoundError(f"no {name} data in {place}: {HOW_TO_GET[name]}")
-    return found
+    return _opened(found, name)
 
 
-def _search(place: Path, mark: str, folders: tuple[str, ...]) -> Path | None:
-    """Return the first of the folders below a place, or in a zip file of its name there, that holds the
-    mark."""
-    if place.is_file() and place.suffix == ".zip":
-        return _search(unpack(place), mark, folders)
-    for folder in folders:
-        if (place / folder / mark).exists():
-            return place / folder
-    for archive in (place / f"{folder}.zip" for folder in folders if folder):
-        if archive.is_file():
-            return _inside(unpack(archive), mark, ("", *folders))
-    return None
+def _downloads(name: str) -> Path:
+    return ROOT / "data" / "downloads" / name
+
+
+def _places(name: str) -> list[tuple[Path, tuple[str, ...]]]:
+    """Return where a data set is looked for, and in which folders there.
+
+    Raises:
+        FileNotFoundError: WALDO_DATA does not exist.
+    """
+    below = MARKS[name][1]
+    places = []
+    if os.environ.get("WALDO_DATA"):
+        place = given(os.environ["WALDO_DATA"])
+        if not place.exists():
+            raise FileNotFoundError(f"WALDO_DATA is {place}, which does not exist: {HOW_TO_GET[name]}")
+        places = [(place, below), (place.resolve().parent, below[1:])]
+    if name == "grocery":
+        places.append((ROOT.parent / "shared" / "grocery_store", below))
+    return [*places, (_downloads(name), below)]
+
+
+def _found(name: str) -> Iterator[tuple[Path, Path | None]]:
+    """Yield each place where a data set is looked for, and its folder or archive there."""
+    for place, folders in _places(name):
+        found = _locate(place, MARKS[name][0], folders)
+        fetched = _downloads(name) / "archive.zip"
+        yield place, fetched if found is None and place == _downloads(name) and fetched.exists() else found
+
+
+def _locate(place: Path, mark: str, folders: tuple[str, ...]) -> Path | None:
+    """Return the folder below a place that holds the mark, or else its zip file. Where the place itself may be
+    the folder ("" is one of the folders), one folder deeper too.
+
+    Names are taken in any capitals, and archives as browsers number them: "Name (1).zip".
+    """
+    if place.is_file():
+        return place if place.suffix.lower() == ".zip" else None
+    if not place.is_dir():
+        return None
+    inner = [child for child in sorted(place.iterdir()) if child.is_dir()] if "" in folders else []
+    for above in (place, *inner):
+        named = [folder for folder in folders if folder or above == place]
+        for folder in on_disk(above, named):
+            if (above / folder / mark).exists():
+                return above / folder
+    names = "|".join(re.escape(folder.split("/")[0]) for folder in folders if folder)
+    archive = re.compile(rf"({names})([ ._-]*(\(\d+\)|copy|master|main|\d+))*\.zip", re.IGNORECASE)
+    archives = [
+        child for child in sorted(place.iterdir()) if archive.fullmatch(child.name) and child.is_file()
+    ]
+    return archives[0] if archives else None
+
+
+def _opened(found: Path, name: str) -> Path:
+    """Return the folder of a data set that `_locate` found, unpacked if it is an archive."""
+    return _inside(unpack(found), *MARKS[name]) if found.is_file() else found
 
 
 def _inside(folder: Path, mark: str, below: tuple[str, ...]) -> Path:
     for candidate in (folder, *(p for p in sorted(folder.iterdir()) if p.is_dir())):
-        for part in below:
+        for part in on_disk(candidate, below):
             if (candidate / part / mark).exists():
                 return candidate / part
     raise FileNotFoundError(
@@ -124,7 +172,8 @@ def unpack(archive: Path) -> Path:
     try:
         partial.mkdir()
         with _damage_told(archive), zipfile.ZipFile(archive) as opened:
-            for entry in tqdm(entries, desc=f"unpack {archive.name}", unit="file"):
+            for entry in tqdm(opened.infolist(), desc=f"unpack {archive.name}", unit="file"):
+                entry.filename = entry.filename.replace("\\", "/")  # as some programs of Windows write it
                 if not entry.is_dir() and (partial / entry.filename).exists():
                     raise ValueError(
                         f"{archive} holds {shorten(entry.filename)!r} twice: do not trust it, fetch it again"
@@ -164,6 +213,12 @@ def _check_entries(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
         if entry.flag_bits & 1:
             raise ValueError(
                 f"{archive} is encrypted ({name}): unpack it with its password beside the archive"
+            )
+        if entry.compress_type not in UNPACKED and entry.compress_type in zipfile.compressor_names:
+            method = zipfile.compressor_names[entry.compress_type]
+            raise ValueError(
+                f"{archive} is packed with {method}, which is not read here ({name}): unpack it yourself to "
+                f"{archive.with_suffix('')} (7-Zip can do it), or pack it with Deflate"
             )
     claimed, packed = sum(entry.file_size for entry in entries), archive.stat().st_size
     if claimed > max(MOST_UNPACKED * packed, 1e9):

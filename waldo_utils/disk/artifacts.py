@@ -39,6 +39,7 @@ INPUTS = {
 }
 PACKAGE = Path(__file__).parents[1]
 FEATURE_CODE = (
+    "data/deep_photos.py",
     "data/photo_cache.py",
     "data/reading.py",
     "data/transforms.py",

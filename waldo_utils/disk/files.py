@@ -45,9 +45,10 @@ def check_writable(folder: Path) -> None:
     try:
         write_atomically(folder / ".writable", Path.touch).unlink()
     except OSError as error:
-        raise OSError(
-            f"cannot write to {folder} ({error.strerror}): make it writable, or make room"
-        ) from None
+        from waldo_utils.disk.faults import REMEDIES  # which writes by this module
+
+        remedy = REMEDIES.get(error.errno, "make it writable, or make room")
+        raise OSError(f"cannot write to {folder} ({error.strerror}): {remedy}") from None
 
 
 def remove_partials(folder: Path) -> list[Path]:

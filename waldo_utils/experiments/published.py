@@ -145,7 +145,7 @@ def evaluate(
     global_model = load_checkpoint(global_checkpoint)[0] if global_checkpoint else None
     manifest = manifests.sop_manifest(root)
     test = manifest[manifest.split == "test"].reset_index(drop=True)
-    checks.check_manifest(test, root, read=True, listing=LISTING)
+    test = checks.check_manifest(test, root, read=True, listing=LISTING)
     photos, labels = photo_cache.PhotoFiles(test, root), test.label.to_numpy()
     transform = transforms.TestTransform(RESIZE, CROP)
 
