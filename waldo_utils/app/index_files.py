@@ -17,7 +17,6 @@ from waldo_utils.study import ROOT, Study
 
 FORMAT = 2
 HOME = ROOT / "data" / "indexes"
-WEIGHTS = ROOT / "waldo_utils" / "weights"
 OWN_FILES = re.compile(
     r"shards|\.lock(\.held)?|\.writable.*|(global|local)-[0-9a-f]{16}(\.\d+\.partial)?\.npy|index\.\d+\.partial\.json"
 )  # before the record
@@ -152,7 +151,7 @@ def models_key(study: Study) -> str:
     files or the records of them."""
     digest = hashlib.sha256(repr(study).encode())
     trained = ROOT / "data" / study.name
-    for path in sorted([*WEIGHTS.glob("*"), *trained.glob("global/seed*/*"), *trained.glob("reranker/**/*")]):
+    for path in sorted([*trained.glob("global/seed*/*"), *trained.glob("reranker/**/*")]):
         if path.suffix in (".json", ".csv"):
             digest.update(path.name.encode() + path.read_bytes())
         elif path.suffix == ".safetensors":
