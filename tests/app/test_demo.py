@@ -1,5 +1,6 @@
 """The demo without a browser: uploads, boxes set from Python, matches, what matched where."""
 
+import datetime
 import io
 import re
 
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 from test_searching import drawn_photo, small_gallery, small_models
 
-from waldo_utils.app import demo, page, searching
+from waldo_utils.app import canvas, demo, page, searching
 from waldo_utils.app.rejection import Threshold
 from waldo_utils.data.transforms import TestTransform
 from waldo_utils.figures import explain, grids
@@ -109,14 +110,50 @@ def test_the_numbers_move_the_box(opened):
     assert opened.answer.query.size == (48, 40)
 
 
-def test_a_box_of_nothing_is_said_kindly_and_the_page_goes_on(opened):
-    before = opened.answer
+def test_what_is_drawn_is_what_is_searched_also_when_a_box_holds_nothing(opened):
+    box = {
+        "x": 100,
+        "y": 100,
+        "width": 200,
+        "height": 200,
+        "label": "crop",
+    }  # the photo is 48 x 40, shown at 480
+    opened.canvas.bboxes = [box]
+    before, sides = opened.answer, [side.value for side in opened.sides.values()]
+    assert sides == [10, 10, 20, 20]
     opened.sides["left"].value = 500
     assert "The box holds nothing of the photo" in opened.status.value
     assert 'role="alert"' in opened.status.value
+    opened.canvas.bboxes = [box | {"x": -300}]  # moved out of the photo
+    assert "The box holds nothing of the photo" in opened.status.value
     assert opened.answer is before
-    opened.sides["left"].value = 10
-    assert "Searched" in opened.status.value
+    assert opened.canvas.bboxes == [box]
+    assert [side.value for side in opened.sides.values()] == sides
+    opened.canvas.bboxes = [box | {"x": 400}]  # reaches out of the photo
+    assert opened.canvas.bboxes == [box | {"x": 400, "width": 80}]
+    assert opened.answer.query.size == (8, 20)
+
+
+def test_a_drag_that_comes_to_nothing_searches_nothing_and_is_told(opened):
+    """The page drops a box of some pixels and counts it."""
+    whole = opened.answer
+    dot = {"x": 50, "y": 50, "width": 0, "height": 0, "label": "crop"}
+    opened.canvas.bboxes = [dot]
+    opened.canvas.set_state({"bboxes": [], "dropped": 1})
+    assert opened.answer is whole
+    assert "too small" in opened.status.value and "those of the whole photo" in opened.status.value
+    box = {"x": 100, "y": 100, "width": 200, "height": 200, "label": "crop"}
+    opened.canvas.bboxes = [box]
+    boxed = opened.answer
+    opened.canvas.bboxes = [box, dot]
+    opened.canvas.set_state({"bboxes": [box], "dropped": 2})
+    assert opened.answer is boxed
+    assert "those of the box that is drawn" in opened.status.value
+    opened.canvas.set_state({"bboxes": [], "dropped": 3})  # a box that was pressed together
+    assert opened.answer.query.size == (48, 40)
+    assert "those of the whole photo" in opened.status.value
+    opened.canvas.bboxes = [box]  # the same as before is another search now
+    assert opened.answer.query.size == (20, 20)
 
 
 @pytest.mark.parametrize(
@@ -144,19 +181,41 @@ def test_a_turned_photo_is_upright_before_it_is_boxed(opened):
     assert Image.open(io.BytesIO(opened.canvas.image_bytes)).size == (400, 600)
 
 
-def test_what_is_no_photo_gets_a_friendly_line_and_the_page_goes_on(opened):
-    before = opened.answer
+def test_what_is_no_photo_gets_a_line_that_says_why_and_the_former_answer_goes(opened):
+    opened.canvas.bboxes = [{"x": 10, "y": 10, "width": 200, "height": 200, "label": "crop"}]
+    opened.choose("global", 0)
     opened.open_upload("<b>notes</b>.txt", b"not a photo")
-    assert (
-        "&lt;b&gt;notes&lt;/b&gt;.txt cannot be read as a photo: choose a JPEG or PNG file"
-        in opened.status.value
-    )
+    status = opened.status.value
+    assert "&lt;b&gt;notes&lt;/b&gt;.txt cannot be read as a photo (it is none of JPEG" in status
+    assert status.endswith("choose another file.</div>")
+    assert opened.answer is opened.photo is None
+    assert opened.canvas.bboxes == []
+    assert opened.canvas.image_bytes == demo.EMPTY
+    assert {card.value for order in demo.ORDERS for card in opened.cards[order]} == {""}
+    assert [detail.value for detail in opened.details.values()] == ["", ""]
+    opened.sides["left"].value = 4  # of nothing
+    assert "There is no photo" in opened.status.value
+    whole = encoded(drawn_photo(1, (600, 400)), "JPEG")
+    opened.open_upload("cut.jpg", whole[: len(whole) // 2])
+    assert "cut.jpg cannot be read as a photo (" in opened.status.value
+    assert "none of" not in opened.status.value  # it is a JPEG
     opened.open_upload("IMG_1.HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     assert "IMG_1.HEIC is a HEIC photo" in opened.status.value
     assert "export it as JPEG" in opened.status.value
-    assert opened.answer is before
-    opened.canvas.bboxes = [{"x": 10, "y": 10, "width": 200, "height": 200, "label": "crop"}]
-    assert opened.answer is not before
+    opened.example.value = 2
+    assert "Searched" in opened.status.value
+
+
+def test_the_same_file_again_is_searched_again(opened):
+    content = encoded(drawn_photo(1), "PNG")
+    file = {"name": "x.png", "type": "image/png", "size": len(content), "content": memoryview(content),
+            "last_modified": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)}  # fmt: skip
+    opened.upload.value = (file,)
+    first = opened.answer
+    assert opened.upload.value == ()
+    opened.upload.value = (file,)
+    assert opened.answer is not first
+    assert "Searched" in opened.status.value
 
 
 def test_an_example_after_an_upload_can_be_the_same_as_before(opened):
@@ -166,18 +225,19 @@ def test_an_example_after_an_upload_can_be_the_same_as_before(opened):
     assert "photo0.jpg" not in names(opened)
 
 
-def test_choosing_a_match_shows_the_pair(opened):
+def test_choosing_a_match_shows_the_pair_below_the_cards_where_it_was_asked_for(opened):
     opened.choose("reranked", 1)
-    assert "query and match 2 (after reranking)" in opened.detail.value
-    assert re.search(
-        'alt="The query and match 2 .after reranking., .*numbered lines join', opened.detail.value
-    )
+    pair = opened.details["reranked"]
+    assert "query and match 2 (after reranking)" in pair.value
+    assert re.search('alt="The query and match 2 .after reranking., .*numbered lines join', pair.value)
+    assert (pair.layout.order, pair.layout.display) == ("3", "block")  # after the second card, of order 2
     opened.buttons["global"][0].click()
-    assert "match 1 (global model)" in opened.detail.value
+    assert pair.value == ""
+    assert "match 1 (global model)" in opened.details["global"].value
     opened.choose("global", 9)  # there are five
-    assert "match 1 (global model)" in opened.detail.value
+    assert "match 1 (global model)" in opened.details["global"].value
     opened.set_box((0, 0, 20, 20))
-    assert opened.detail.value == ""  # it was of another search
+    assert opened.details["global"].value == ""  # it was of another search
 
 
 def test_examples_are_of_different_categories_and_have_something_to_find(models):
@@ -187,15 +247,15 @@ def test_examples_are_of_different_categories_and_have_something_to_find(models)
 
 
 def test_the_box_widget_is_adapted_or_refused():
-    module = demo.PhotoBox._esm
+    module = canvas.PhotoBox._esm
     assert "annotate me" not in module
     assert 'event.key === "Tab"' in module
     assert module.count("export") == 1
-    assert demo.adapted('let a = "annotate me";\nexport {\n  zn as default\n};\n').endswith(
-        demo.KEYBOARD.replace("WIDGET", "zn")
+    assert "zn.render({ model, el })" in canvas.adapted(
+        'let a = "annotate me";\nexport {\n  zn as default\n};\n'
     )
     with pytest.raises(ValueError, match="of another form"):
-        demo.adapted("export default {}")
+        canvas.adapted("export default {}")
 
 
 # ---------------------------------------------------------------- what matched where

@@ -277,7 +277,7 @@ def test_a_threshold_is_kept_with_the_models_it_belongs_to(models, gallery):
     assert rejection.from_table(table.drop(columns="weight of mean of five scores"), models) is None
     assert "probably not in the catalogue (0.10 below the threshold" in rejection.sentence(threshold, -0.1)
     assert rejection.sentence(threshold, 0.0).startswith("probably in the catalogue")
-    assert "no statement" in rejection.sentence(None, None)
+    assert "cannot be told, because no threshold was learned" in rejection.sentence(None, None)
     answer = searching.search(models, gallery, drawn_photo(1))
     own = rejection.evidence(answer.similarities, answer.scores, gallery.products[answer.rows])
     expected = sum(w * e for w, e in zip(threshold.weights, own, strict=True)) - threshold.value

@@ -1,6 +1,9 @@
 """Artifacts carry what made them, and stale or damaged ones are refused by name."""
 
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from waldo_utils.disk import artifacts
+from waldo_utils.disk import artifacts, locks
 from waldo_utils.run import pipeline
 from waldo_utils.study import PROFILES, ROOT
 
@@ -103,6 +106,54 @@ def test_the_code_that_decides_an_artifact_is_code_that_its_notebook_imports(wri
     """Else a change of it would refuse the artifact without running the notebook again."""
     notebook = ROOT / "notebooks" / f"{artifacts.WRITERS[writer][0]}.ipynb"
     assert {artifacts.PACKAGE / name for name in artifacts.CODE[writer]} <= set(pipeline.sources(notebook))
+
+
+def elsewhere(code, token=""):
+    """Run code in another process that writes where this one does."""
+    setup = (
+        "import sys; from pathlib import Path; import numpy as np, pandas as pd; "
+        "from waldo_utils.disk import artifacts; from waldo_utils.study import PROFILES; "
+        f"artifacts.ROOT = Path({str(artifacts.ROOT)!r}); STUDY = PROFILES['smoke']\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT), locks.VARIABLE: token}
+    command = [sys.executable, "-c", setup + code]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+WRITES = (
+    "artifacts.save_array(STUDY, 'data/rows', np.zeros(3))",
+    "artifacts.save_table(STUDY, 'main', pd.DataFrame({'R@1': [0.5]}))",
+    "artifacts.checkpoint_path(STUDY, 'global/seed0')",  # so that no training begins in vain
+)
+
+
+def test_who_writes_takes_the_lock_and_a_run_lets_its_own_kernels_write():
+    with locks.hold(artifacts.lock_path(STUDY)):
+        artifacts.save_array(STUDY, "data/rows", np.ones(2))
+        for code in WRITES:
+            stranger = elsewhere(code)
+            assert f"Held: process {os.getpid()} on " in stranger.stderr
+            assert "wait for it, or stop it" in stranger.stderr
+        own = elsewhere("; ".join(WRITES), token=os.environ[locks.VARIABLE])
+        assert own.returncode == 0, own.stderr
+    free = elsewhere("; ".join(WRITES))
+    assert free.returncode == 0, free.stderr
+    assert artifacts.lock_path(STUDY).read_text() == ""
+
+
+def test_a_cell_that_writes_holds_the_lock_until_it_ends():
+    code = f"""
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+shell.push(dict(artifacts=artifacts, STUDY=STUDY, np=np))
+lock = artifacts.lock_path(STUDY)
+for _ in range(2):
+    cell = shell.run_cell("{WRITES[0]}; {WRITES[2]}; held = artifacts.lock_path(STUDY).read_text()")
+    assert cell.success and "token" in shell.user_ns["held"]
+    assert lock.read_text() == ""
+"""
+    ended = elsewhere(code)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 def test_a_missing_artifact_names_its_notebook():

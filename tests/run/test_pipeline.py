@@ -1,6 +1,7 @@
 """The runner: order, what is rerun, failures, refusals. The notebooks are tiny; the kernel is real."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 
@@ -42,6 +43,20 @@ def folders(tmp_path, monkeypatch):
             f"open({str(log)!r}, 'a').write('{stem} ' + profile + chr(10))",
         )
     return folders
+
+
+def save_as_an_editor(path):
+    """Change what JupyterLab changes when a notebook is run by hand and saved: all but the code."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata["language_info"] = {"name": "python", "version": "3.99", "file_extension": ".py"}
+    for number, cell in enumerate(notebook.cells):
+        cell.execution_count = number
+        cell.outputs = [nbformat.v4.new_output("stream", text="x")]
+        cell.metadata["scrolled"] = True
+        cell.source += "\n"
+    notebook.cells.append(nbformat.v4.new_markdown_cell("a remark"))
+    nbformat.write(notebook, path)
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=4))
 
 
 def ran(folders):
@@ -88,6 +103,9 @@ def test_only_what_changed_runs(folders, capfd):
     assert ran(folders) == []
 
     notebook = folders.notebooks / "02_second.ipynb"
+    save_as_an_editor(notebook)
+    assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 0
+    assert ran(folders) == []
     notebook.write_text(notebook.read_text().replace("'a'", "'a' "))
     pipeline.run(STUDY, folders=folders, stages=STAGES)
     assert ran(folders) == ["02_second"]
@@ -141,11 +159,40 @@ def test_a_failed_cell_is_named_and_the_next_run_starts_there(folders, capfd):
     assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 1
     error = capfd.readouterr().err
     assert "02_second.ipynb, cell 4 (count = 1 / 0): ZeroDivisionError: division by zero" in error
-    assert (folders.results / "notebooks" / "02_second.ipynb").exists()
     assert ran(folders) == ["01_first"]
     write_notebook(folders.notebooks / "02_second.ipynb", "1 + 1")
     assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 0
     assert ran(folders) == []
+
+
+def test_results_are_replaced_by_finished_ones_only(folders, capfd):
+    assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 0
+    assert re.search(r"done in 0\.\d min on .+, \d+ cores.*, load \d", capfd.readouterr().out)
+    result = folders.results / "notebooks" / "02_second.ipynb"
+    before = result.read_bytes()
+    copy = folders.data / "unfinished" / "02_second.ipynb"
+    assert not copy.exists()
+    write_notebook(folders.notebooks / "02_second.ipynb", "1 / 0")
+    assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 1
+    assert f"its executed copy is {copy}" in capfd.readouterr().err
+    assert result.read_bytes() == before
+    assert "ZeroDivisionError" in copy.read_text()
+    write_notebook(folders.notebooks / "02_second.ipynb", "2 + 40")
+    assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 0
+    assert "2 + 40" in result.read_text()
+    assert not copy.exists()
+
+
+def test_a_folder_may_have_any_name_that_a_kernel_can_be_told_of(tmp_path, monkeypatch):
+    place = tmp_path / 'a {v2} "b" }c'
+    place.mkdir()
+    write_notebook(place / "notebooks" / "01_first.ipynb", "1 + 1")
+    folders = Folders(place / "notebooks", place / "results", place / "data")
+    assert pipeline.run(STUDY, folders=folders, stages=STAGES[:1]) == 0
+    assert (folders.results / "notebooks" / "01_first.ipynb").exists()
+    monkeypatch.setattr(kernels, "ROOT", tmp_path / "a:b")
+    with pytest.raises(ValueError, match=r"a:b holds ':', which separates paths .* rename the folder"):
+        pipeline.run(STUDY, folders=folders, stages=STAGES[:1])
 
 
 def test_a_dead_kernel_is_reported(folders, capfd):

@@ -7,16 +7,16 @@ it is tested without a browser.
 import base64
 import html
 import io
-import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import ipywidgets as widgets
 import numpy as np
-from jupyter_bbox_widget import BBoxWidget
 from matplotlib.figure import Figure
 from PIL import Image
 
 from waldo_utils.app import rejection, searching
+from waldo_utils.app.canvas import PhotoBox
 from waldo_utils.app.rejection import Threshold
 from waldo_utils.app.searching import Answer, Box, Gallery, Models
 from waldo_utils.data.reading import read_photo
@@ -27,19 +27,10 @@ from waldo_utils.study import Study
 LARGEST, SMALLEST = 1600, 480  # longer side of a photo on the page, in pixels
 TOP = 10
 NONE = -1  # no example
+EMPTY = base64.b64decode(b"R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")  # one clear pixel
 WHERE = {"global": "global model", "reranked": "after reranking"}
 ORDERS = tuple(WHERE)
-STYLE = """<style>
-.waldo h3 { margin: 12px 0 2px; font-size: 16px; }
-.waldo .classes { display: none; }
-.waldo .card img { width: 92px; height: 92px; object-fit: contain; background: #fff; border: 4px solid #8a8a8a; }
-.waldo .card.same img { border-color: #009E73; }
-.waldo .card.other img { border-color: #D55E00; }
-.waldo .card p { margin: 2px 0; font-size: 12px; line-height: 1.3; width: 100px; min-height: 80px; overflow-wrap: anywhere; }
-.waldo .status { font-size: 14px; line-height: 1.4; padding: 6px 10px; border-left: 4px solid #0072B2; background: #eef5fa; }
-.waldo .status.fault { border-color: #D55E00; background: #fdf1ea; }
-.waldo button:focus-visible, .waldo input:focus-visible, .waldo select:focus-visible { outline: 3px solid #0072B2; }
-</style>"""
+STYLE = f"<style>{(Path(__file__).parent / 'demo.css').read_text()}</style>"
 
 
 def shown(photo: Image.Image) -> tuple[Image.Image, float]:
@@ -80,48 +71,6 @@ def open_demo(study: Study) -> "Demo":
     return Demo(models, gallery, threshold, examples(gallery))
 
 
-# The widget keeps Tab to itself, to step through its boxes. With one box Tab shall leave the photo, and the
-# box is selected for the keys that move it as soon as the photo has the focus.
-KEYBOARD = """
-export default {
-  render({ model, el }) {
-    el.addEventListener("keydown", (event) => { if (event.key === "Tab") event.stopPropagation(); }, true);
-    el.addEventListener("focusin", () => {
-      if (model.get("selected_index") < 0 && model.get("bboxes").length === 1) {
-        model.set("selected_index", 0);
-        model.save_changes();
-      }
-    });
-    return WIDGET.render({ model, el });
-  },
-};
-"""
-
-
-def adapted(module: str) -> str:
-    """Return the box widget's JavaScript with a text for those who cannot see the photo, and a Tab that
-    leaves it.
-
-    Raises:
-        ValueError: the module is not as expected.
-    """
-    export = re.search(r"export \{\s*(\w+) as default\s*\};?\s*$", module)
-    if export is None or "annotate me" not in module:
-        raise ValueError(
-            "this jupyter-bbox-widget is of another form: install the version in requirements.lock"
-        )
-    body = module[: export.start()].replace(
-        "annotate me", "The photo to search. The four numbers below set the box on it."
-    )
-    return body + KEYBOARD.replace("WIDGET", export.group(1))
-
-
-class PhotoBox(BBoxWidget):
-    """The box on the photo."""
-
-    _esm = adapted(BBoxWidget._esm)
-
-
 class Demo:
     """The page and its state.
 
@@ -144,6 +93,7 @@ class Demo:
         self.factor = 1.0  # of the photo to the photo as shown
         self.exclude: int | None = None
         self.label: str | None = None  # product of the query, where it is known
+        self._box: Box | None = None  # what was searched
         self._quiet = False  # while the page itself moves the box
         self._drawn: dict | None = None  # the box on the canvas
 
@@ -172,12 +122,14 @@ class Demo:
             order: [widgets.Button(description=f"Compare {i}", disabled=True) for i in range(1, TOP + 1)]
             for order in ORDERS
         }
-        self.detail = widgets.HTML()
+        # Below the row of cards in which it was asked for: see `_lay_out`.
+        self.details = {order: widgets.HTML(layout={"grid_column": "1 / -1"}) for order in ORDERS}
         self.page = self._lay_out()
 
         self.upload.observe(self._on_upload, "value")
         self.example.observe(self._on_example, "value")
         self.canvas.observe(self._on_canvas, "bboxes")
+        self.canvas.observe(self._on_dropped, "dropped")
         self.whole.on_click(lambda _: self.set_box(None))
         for side in self.sides.values():
             side.observe(self._on_sides, "value")
@@ -191,20 +143,19 @@ class Demo:
     # -------------------------------------------------------- what a visitor does
 
     def open_upload(self, name: str, content: bytes) -> None:
-        """Open an uploaded file and search with all of it; what is no photo gets a friendly line."""
-        try:
-            photo = read_photo(io.BytesIO(content), name or "this file")
-        except ValueError as error:
-            fault = (
-                str(error)
-                if "HEIC" in str(error)
-                else f"{name} cannot be read as a photo: choose a JPEG or PNG file"
-            )
-            self._say(f"{fault}.", fault=True)
-            return
+        """Open an uploaded file and search with all of it; what is no photo gets a line that says why, and
+        the former answer goes."""
         self._quiet = True
         self.example.value = NONE
         self._quiet = False
+        try:
+            photo = read_photo(io.BytesIO(content), name or "this file")
+        except ValueError as error:
+            self._close()
+            self._say(
+                f"{str(error).removesuffix(': restore or remove it')}: choose another file.", fault=True
+            )
+            return
         self._open(photo, None)
 
     def open_example(self, row: int) -> None:
@@ -220,8 +171,14 @@ class Demo:
         try:
             box = None if box is None else searching.clip_box(box, self.photo.size)
         except ValueError:
+            self._place(self._box)
             self._say("The box holds nothing of the photo: drag a larger one inside it.", fault=True)
             return
+        self._place(box)
+        self._search(box)
+
+    def _place(self, box: Box | None) -> None:
+        """Set canvas and numbers to a box in pixels of the photo; None: the whole photo."""
         self._quiet = True
         left, top, width, height = box or (0, 0, *self.photo.size)
         for name, value in zip(self.sides, (left, top, width, height), strict=True):
@@ -231,9 +188,8 @@ class Demo:
         drawn = [dict(zip(keys, here, strict=True)) | {"label": "crop"}] if box else []
         if not _same_boxes(drawn, self.canvas.bboxes, 1 + 1 / self.factor):
             self.canvas.bboxes = drawn
-            self._drawn = drawn[0] if drawn else None
+        self._drawn = self.canvas.bboxes[0] if self.canvas.bboxes else None
         self._quiet = False
-        self._search(box)
 
     def choose(self, order: str, place: int) -> None:
         """Show a match beside the query, with what matched where.
@@ -255,14 +211,20 @@ class Demo:
         figure = explain.match_figure(self.answer.query, photo, attention, self.models.transform)
         joined = len(attention.links())
         alt = (
-            f"The query and match {place + 1} ({WHERE[order]}), {self._words(row)}, side by side. Bright: patches that "
-            f"attend to the other photo. {joined} numbered lines join the patches that attend to each other most."
+            f"The query and match {place + 1} ({WHERE[order]}), {self._words(row)}, side by side. Bright: patches "
+            f"that attend to the other photo. {joined} numbered lines join the patches that attend to each other "
+            "most."
         )
-        self.detail.value = (
-            f'<div class="waldo"><h3>What matched: query and match {place + 1} ({WHERE[order]})</h3>'
-            f'<img src="{_png(figure)}" alt="{html.escape(alt, quote=True)}" style="max-width: 100%; width: 780px">'
-            "<p>Bright patches attend to the other photo; the same number marks a pair of patches that attend to each "
-            "other most (first layer of the reranker, mean of its heads). The rim is cropped before the models see it.</p></div>"
+        self._clear_details()
+        detail = self.details[order]
+        detail.layout.order = str(2 * place + 1)
+        detail.layout.display = "block"
+        detail.value = (
+            f'<div class="pair"><h3>What matched: query and match {place + 1} ({WHERE[order]})</h3>'
+            f'<img src="{_png(figure)}" alt="{html.escape(alt, quote=True)}">'
+            "<p>Bright patches attend to the other photo; the same number marks a pair of patches that attend to "
+            "each other most (first layer of the reranker, mean of its heads). The rim is cropped before the "
+            "models see it.</p></div>"
         )
 
     # -------------------------------------------------------- events
@@ -271,6 +233,7 @@ class Demo:
         if change["new"]:
             file = change["new"][-1]
             self.open_upload(file["name"], bytes(file["content"]))
+            self.upload.value = ()  # else the same file again would be no change
 
     def _on_example(self, change: dict) -> None:
         if change["new"] != NONE and not self._quiet:
@@ -284,6 +247,8 @@ class Demo:
         whole = [box for box in boxes if box["width"] >= 1 and box["height"] >= 1]
         if boxes and boxes[-1] not in whole and (not whole or whole[-1] == self._drawn):
             return
+        if self.answer is not None and boxes == ([] if self._drawn is None else [self._drawn]):
+            return  # a drag that came to nothing
         if not whole:
             self.set_box(None)
             return
@@ -294,6 +259,12 @@ class Demo:
             self._quiet = False
         here = tuple(float(self._drawn[key]) for key in ("x", "y", "width", "height"))
         self.set_box(searching.scale_box(here, self.factor))
+
+    def _on_dropped(self, change: dict) -> None:
+        searched = "the box that is drawn" if self.canvas.bboxes else "the whole photo"
+        self._say(
+            f"That box is too small: drag a larger one. The matches are those of {searched}.", fault=True
+        )
 
     def _on_sides(self, change: dict) -> None:
         if not self._quiet:
@@ -311,18 +282,40 @@ class Demo:
         self.canvas.bboxes = []
         self.canvas.image_bytes = buffer.getvalue()
         self.canvas.layout.width = f"{round(min(1.0, 560 / picture.height) * min(picture.width, 720))}px"
+        self.canvas.layout.max_width = "100%"
         self._quiet = False
         self.set_box(None)
 
+    def _close(self) -> None:
+        """Take photo and answer from the page."""
+        self.photo = self.answer = self.exclude = self.label = self._box = self._drawn = None
+        self._quiet = True
+        self.canvas.bboxes = []
+        self.canvas.image_bytes = EMPTY
+        for side in self.sides.values():
+            side.value = 0
+        self._quiet = False
+        self._clear_details()
+        for order in ORDERS:
+            self._show(order, [])
+
+    def _clear_details(self) -> None:
+        for detail in self.details.values():
+            detail.value, detail.layout.display = "", "none"
+
+    def _show(self, order: str, cards: list[str]) -> None:
+        """Show these cards in one of the two orders, and no others."""
+        for i, (card, button) in enumerate(zip(self.cards[order], self.buttons[order], strict=True)):
+            button.disabled = i >= len(cards)
+            button.layout.visibility = "hidden" if button.disabled else "visible"
+            card.value = "" if button.disabled else cards[i]
+
     def _search(self, box: Box | None) -> None:
+        self._box = box
         self.answer = searching.search(self.models, self.gallery, self.photo, box, self.exclude)
         for order in ORDERS:
-            places = self._places(order)
-            for i, (card, button) in enumerate(zip(self.cards[order], self.buttons[order], strict=True)):
-                button.disabled = i >= len(places)
-                button.layout.visibility = "hidden" if button.disabled else "visible"
-                card.value = self._card(order, i, int(places[i])) if i < len(places) else ""
-        self.detail.value = ""
+            self._show(order, [self._card(order, i, int(at)) for i, at in enumerate(self._places(order))])
+        self._clear_details()
         part = "the whole photo" if box is None else f"a box of {box[2]} x {box[3]} pixels"
         seconds = sum(self.answer.seconds.values())
         margin = None if self.threshold is None else self.threshold.margin(self.answer, self.gallery)
@@ -372,26 +365,33 @@ class Demo:
 
     def _lay_out(self) -> widgets.VBox:
         wrap = widgets.Layout(display="flex", flex_flow="row wrap")
+        # Cards take even places and a comparison the odd one after its card: a line of its own, below the line of
+        # cards in which it was asked for, whose gap the next cards fill.
+        grid = widgets.Layout(
+            display="grid",
+            grid_template_columns="repeat(auto-fill, 108px)",
+            grid_auto_flow="row dense",
+            overflow="visible",
+        )
         rows = []
         for order in ORDERS:
             cards = [
-                widgets.VBox([card, button], layout={"width": "108px", "margin": "0 0 8px 0"})
-                for card, button in zip(self.cards[order], self.buttons[order], strict=True)
+                widgets.VBox(
+                    [card, button], layout={"width": "108px", "margin": "0 0 8px 0", "order": str(2 * i)}
+                )
+                for i, (card, button) in enumerate(zip(self.cards[order], self.buttons[order], strict=True))
             ]
             for button in self.buttons[order]:
                 button.layout.width = "100px"
-            rows += [widgets.HTML(f"<h3>{_title(order)}</h3>"), widgets.Box(cards, layout=wrap)]
-        page = widgets.VBox(
-            [
-                widgets.HTML(STYLE),
-                widgets.Box([self.upload, self.example], layout=wrap),
-                self.canvas,
-                widgets.Box([*self.sides.values(), self.whole], layout=wrap),
-                self.status,
-                *rows,
-                self.detail,
-            ]
-        )
+            whole = widgets.Box([*cards, self.details[order]], layout=grid)
+            rows += [widgets.HTML(f"<h3>{_title(order)}</h3>"), whole]
+        controls = [
+            widgets.Box([self.upload, self.example], layout=wrap),
+            widgets.Box([*self.sides.values(), self.whole], layout=wrap),
+        ]
+        for box in controls:
+            box.add_class("controls")
+        page = widgets.VBox([widgets.HTML(STYLE), controls[0], self.canvas, controls[1], self.status, *rows])
         page.add_class("waldo")
         return page
 

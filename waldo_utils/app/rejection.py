@@ -219,7 +219,10 @@ def join(first: Gallery, second: Gallery) -> Gallery:
 def sentence(threshold: Threshold | None, margin: float | None) -> str:
     """Say in words whether a search found its product; `margin` as `Threshold.margin` gives it."""
     if threshold is None:
-        return "no statement whether it is in the catalogue, because nothing was calibrated here"
+        return (
+            "whether it is in the catalogue cannot be told, because no threshold was learned (an index needs ten "
+            "products of two photos or more for it, the demo its notebook)"
+        )
     verdict = "probably in the catalogue" if margin >= 0 else "probably not in the catalogue"
     return (
         f"{verdict} ({abs(margin):.2f} {'above' if margin >= 0 else 'below'} the threshold; measured on "

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from waldo_utils.disk import locks
 from waldo_utils.disk.files import sha256, write_atomically
 from waldo_utils.study import ROOT, Study
 
@@ -83,6 +84,11 @@ def results_folder(study: Study) -> Path:
     return ROOT / "results" / study.name
 
 
+def lock_path(study: Study) -> Path:
+    """Return the lock file of a profile: whoever writes for it holds that, one at a time."""
+    return data_folder(study) / ".lock"
+
+
 def save(study: Study, name: str, write: Callable[[Path], None]) -> Path:
     """Write the artifact `name` (for example "global/seed0/weights.safetensors") and its record.
 
@@ -93,18 +99,20 @@ def save(study: Study, name: str, write: Callable[[Path], None]) -> Path:
 
     Raises:
         KeyError: the first part of the name is not a known stage.
+        locks.Held: another process writes for this profile.
     """
     path = data_folder(study) / name
     record = path.with_suffix(".json")
-    record.unlink(missing_ok=True)
-    write_atomically(path, write)
-    content = {
-        "settings": _settings(study, name),
-        "inputs": _inputs(study, name),
-        "code": _code(CODE[name.split("/")[0]]),
-        "sha256": sha256(path),
-    }
-    write_atomically(record, lambda partial: partial.write_text(json.dumps(content, indent=2)))
+    with locks.writing(lock_path(study)):
+        record.unlink(missing_ok=True)
+        write_atomically(path, write)
+        content = {
+            "settings": _settings(study, name),
+            "inputs": _inputs(study, name),
+            "code": _code(CODE[name.split("/")[0]]),
+            "sha256": sha256(path),
+        }
+        write_atomically(record, lambda partial: partial.write_text(json.dumps(content, indent=2)))
     return path
 
 
@@ -187,7 +195,8 @@ def checkpoint_path(study: Study, name: str) -> Path:
     """Return where a training keeps the state it resumes from.
 
     The file's name holds a hash of the settings, the inputs, the code that trains and the starting weights,
-    so that a training with others starts anew.
+    so that a training with others starts anew. Raises `locks.Held` where another process writes for this
+    profile, before hours of training.
     """
     return _unfinished(study, name, TRAINING_CODE).with_suffix(".pt")
 
@@ -239,18 +248,21 @@ def save_table(
 
     Raises:
         ValueError: a metric is not a fraction, for example a percentage.
+        locks.Held: another process writes for this profile.
     """
     values = table.filter(like="@")
     inside = (values >= 0) & (values <= 1) | values.isna()
     if not inside.all(axis=None):
         raise ValueError(f"table {name!r}: metrics must be fractions in [0, 1], got\n{values}")
     path = results_folder(study) / "tables" / f"{name}.csv"
-    write_atomically(path, lambda partial: table.to_csv(partial, index=False))
-    provenance = {"study": _recorded(study), "torch": version("torch"), "sha256": sha256(path)}
-    provenance |= {"machine": machine} if machine else {}
-    write_atomically(
-        path.with_suffix(".json"), lambda partial: partial.write_text(json.dumps(provenance, indent=2))
-    )
+    with locks.writing(lock_path(study)):
+        write_atomically(path, lambda partial: table.to_csv(partial, index=False))
+        provenance = {"study": _recorded(study), "torch": version("torch"), "sha256": sha256(path)}
+        provenance |= {"machine": machine} if machine else {}
+        text = json.dumps(provenance, indent=2)
+        write_atomically(
+            path.with_suffix(".json"), lambda partial: partial.write_text(text, encoding="utf-8")
+        )
     return table
 
 
@@ -332,7 +344,10 @@ def _first_hash(path: Path) -> str:
 
 
 def _unfinished(study: Study, name: str, code: tuple[str, ...]) -> Path:
-    """Return a path whose name tells what the unfinished artifact `name` is being made from."""
+    """Return a path whose name tells what the unfinished artifact `name` is being made from, to write
+    there."""
+    with locks.writing(lock_path(study)):
+        pass
     facts = json.dumps([_settings(study, name), _inputs(study, name), _code(code)], sort_keys=True)
     return data_folder(study) / f"{name}_{hashlib.sha256(facts.encode()).hexdigest()[:12]}"
 

@@ -4,7 +4,9 @@ went."""
 import json
 import os
 import socket
+import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,9 @@ except ImportError:  # Windows: runs are not kept apart there
     fcntl = None
 
 PATIENCE = 15  # seconds that the kernel of a killed run gets to notice it and end
+# What a process holds, those that it starts may write under as well: they find its token in the environment.
+VARIABLE = "WALDO_LOCK_TOKEN"
+_PARENT, _OWN = os.environ.get(VARIABLE), uuid.uuid4().hex
 
 
 class Held(RuntimeError):
@@ -47,12 +52,41 @@ def hold(path: Path, patience: float = PATIENCE) -> Iterator[int]:
         _acquire(descriptor, path, patience)
         os.ftruncate(descriptor, 0)
         since = time.strftime("%Y-%m-%d %H:%M:%S")
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "token": _OWN}
         os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        os.environ[VARIABLE] = _OWN
         yield descriptor
         os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` while something is written, unless this process or the one that started it
+    does.
+
+    In a notebook that somebody runs by hand it is held until the cell has ended, so that a training and a
+    run of the same profile keep apart, while a kernel that idles holds up nobody. Raises as `hold` does.
+    """
+    if path.exists() and _read(path).get("token") in (_OWN, _PARENT or _OWN):
+        yield
+        return
+    held = hold(path)
+    held.__enter__()
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    try:
+        yield
+    finally:
+        if shell is None:
+            held.__exit__(None, None, None)
+        else:
+
+            def release(*_: object) -> None:
+                shell.events.unregister("post_run_cell", release)
+                held.__exit__(None, None, None)
+
+            shell.events.register("post_run_cell", release)
 
 
 def _acquire(descriptor: int, path: Path, patience: float) -> None:

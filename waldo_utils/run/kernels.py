@@ -1,5 +1,6 @@
 """Run one notebook in a kernel of its own that ends with the run, whatever ends the run."""
 
+import ctypes
 import json
 import os
 import re
@@ -20,8 +21,10 @@ from waldo_utils.run import executed
 from waldo_utils.study import ROOT
 
 # glibc gives each large tensor back to the system and asks for it anew: kept instead, a training step on a
-# CPU is a tenth faster. Other C libraries take no notice.
-KEEP_MEMORY = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
+# CPU is a tenth faster. Other C libraries take no notice. Variable for the processes that are started -> what
+# `mallopt` calls it for this one.
+KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_MMAP_THRESHOLD_": -3}
+LARGEST_KEPT = 2**31 - 1  # bytes; more does not fit into mallopt's integer
 GRACE = 10  # seconds that a kernel gets to end by itself when a run is stopped
 START = 300  # seconds that a kernel gets to start, on a machine that is busy with other things
 LONGEST_SOCKET = 90  # bytes of a folder's path; that of a socket may have 103 on some systems
@@ -79,8 +82,7 @@ def execute(notebook: Path, output: Path, parameters: dict, work: Path, lock: in
         os.environ[name] = str(folder)
     if not os.access(os.path.expanduser("~"), os.W_OK):  # else each kernel would look for all fonts anew
         os.environ.setdefault("MPLCONFIGDIR", str(work / "matplotlib"))
-    for name in KEEP_MEMORY:
-        os.environ.setdefault(name, str(4 << 30))
+    keep_memory()
     started: list[AsyncKernelManager] = []
 
     class Manager(AsyncKernelManager):
@@ -136,8 +138,8 @@ def _run(
 
     try:
         papermill.execute_notebook(
-            str(notebook),
-            str(output),
+            unformatted(notebook),
+            unformatted(output),
             parameters,
             kernel_name="waldo",
             cwd=str(notebook.parent),
@@ -214,6 +216,36 @@ def _signal(started: list, number: int, group: bool) -> None:
         if manager.provisioner is not None and manager.provisioner.pid:
             with suppress(ProcessLookupError):
                 (os.killpg if group else os.kill)(manager.provisioner.pid, number)
+
+
+def keep_memory() -> None:
+    """Let this process, and those it starts, keep the memory of freed tensors for the next ones."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library
+        mallopt = None
+    for name, parameter in KEEP_MEMORY.items():
+        if name not in os.environ and mallopt is not None:
+            mallopt(parameter, LARGEST_KEPT)
+        os.environ.setdefault(name, str(LARGEST_KEPT))
+
+
+def unformatted(path: Path) -> str:
+    """Return a path as papermill takes it, which would fill in what stands in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def check_place() -> None:
+    """Refuse a folder that a kernel could not be told of.
+
+    Raises:
+        ValueError: the path of the project or of this Python holds the sign that separates paths.
+    """
+    for folder in (ROOT, Path(sys.prefix)):
+        if os.pathsep in str(folder):
+            raise ValueError(
+                f"the path of {folder} holds {os.pathsep!r}, which separates paths on this system: rename the folder"
+            )
 
 
 def prefer_this_package() -> None:

@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -69,10 +70,7 @@ class Folders:
 
 def sources(notebook: Path, package: Path = ROOT / "waldo_utils") -> list[Path]:
     """Return the package's files that a notebook depends on, found by following its imports."""
-    import nbformat
-
-    cells = nbformat.read(notebook, as_version=4).cells
-    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    code = "\n".join(source for source, _ in _code_cells(notebook))
     code = "\n".join(line for line in code.splitlines() if not line.lstrip().startswith(("%", "!")))
     found: set[Path] = set()
     waiting = [code]
@@ -109,7 +107,7 @@ def check_parameters(notebook: Path, parameters: dict) -> None:
     """
     import papermill
 
-    known = papermill.inspect_notebook(str(notebook))
+    known = papermill.inspect_notebook(kernels.unformatted(notebook))
     unknown = [name for name in parameters if name not in known]
     if unknown:
         raise ValueError(
@@ -139,15 +137,15 @@ def run(
         measure: run everything, and measure the times anew that are kept otherwise.
 
     Returns:
-        0; 1 if a notebook failed: its executed copy is kept, and the next run starts with it; 130 or 143 if
-        Ctrl+C
-        or SIGTERM stopped it: the kernel has ended, and the next run goes on there.
+        0; 1 if a notebook failed: its executed copy is kept in the data folder, and the next run starts with
+        it; 130 or 143 if Ctrl+C or SIGTERM stopped it: the kernel has ended, and the next run goes on there.
 
     Raises:
-        ValueError: `only` or a parameter is unknown.
+        ValueError: `only` or a parameter is unknown, or the project is in a folder where no kernel finds it.
         OSError: the results or the data folder cannot be written.
         locks.Held: another run of the same profile is going on.
     """
+    kernels.check_place()
     folders = folders or Folders.of(study)
     if only and only not in [stage.stem for stage in stages]:
         raise ValueError(
@@ -202,20 +200,18 @@ def _run(
         begin, began = time.monotonic(), time.time()
         _stamp(stage, folders).unlink(missing_ok=True)
         notebook = folders.notebooks / f"{stage.stem}.ipynb"
-        fault = kernels.execute(
-            notebook, _executed(stage, folders), parameters, folders.data / "jupyter", lock
-        )
+        copy = folders.data / "unfinished" / notebook.name
+        fault = kernels.execute(notebook, copy, parameters, folders.data / "jupyter", lock)
         minutes = (time.monotonic() - begin) / 60
         if fault:
             print(
                 f"[{number}/{len(stages)}] {stage.stem} FAILED after {minutes:.1f} min: {fault}",
                 file=sys.stderr,
             )
-            print(
-                f"its executed copy is {_executed(stage, folders)}; the next run starts with it",
-                file=sys.stderr,
-            )
+            print(f"its executed copy is {copy}; the next run starts with it", file=sys.stderr)
             return 1
+        write_atomically(_executed(stage, folders), partial(shutil.copyfile, copy))
+        copy.unlink()
         made = _fingerprint(stage, study, parameters, folders)
         _write(_stamp(stage, folders), "\n".join([made, str(time.time()), *_outputs(folders, began)]))
         print(f"[{number}/{len(stages)}] {stage.stem} done in {minutes:.1f} min", flush=True)
@@ -230,10 +226,22 @@ def _run(
         print(f"nothing to do: {folders.results} is up to date (FORCE=1 runs everything again)")
     else:
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-        print(f"done in {(time.monotonic() - start) / 60:.1f} min, peak memory of a notebook {peak:.1f} GB")
+        print(
+            f"done in {(time.monotonic() - start) / 60:.1f} min on {_machine()}; "
+            f"peak memory of a notebook {peak:.1f} GB"
+        )
         if len(took) == len(stages):
             resources.keep(folders.results, took, peak)
     return 0
+
+
+def _machine() -> str:
+    """Return what the minutes of a run hang on, in words."""
+    from waldo_utils.experiments import benchmark
+
+    facts = benchmark.machine()
+    gpu = "" if facts["device"] == "cpu" else f", {facts['device']}"
+    return f"{facts['processor']}, {facts['cores']} cores{gpu}, load {facts['load']:.1f}"
 
 
 def status(
@@ -254,14 +262,15 @@ def status(
 def _fingerprint(stage: Stage, study: Study, parameters: dict, folders: Folders) -> str:
     """Return a hash of all that a stage depends on; a needed stage counts by when it last ran.
 
-    That is: settings, parameters, the notebook, the code it imports, the versions of `LIBRARIES`, and for a
-    notebook that opens raw photos (imports `sources`) a digest of those.
+    That is: settings, parameters, the notebook's code, the code it imports, the versions of `LIBRARIES`, and
+    for a notebook that opens raw photos (imports `sources`) a digest of those.
     """
     notebook = folders.notebooks / f"{stage.stem}.ipynb"
     versions = [(name, version(name)) for name in LIBRARIES]
     digest = hashlib.sha256(repr((replace(study, summary=""), sorted(parameters.items()), versions)).encode())
+    digest.update(repr(_code_cells(notebook)).encode())
     code = sources(notebook)
-    for path in [notebook, *code]:
+    for path in code:
         digest.update(path.name.encode() + path.read_bytes())
     if ROOT / "waldo_utils" / "data" / "sources.py" in code:
         digest.update(inputs.digest(study.data, folders.data).encode())
@@ -269,6 +278,21 @@ def _fingerprint(stage: Stage, study: Study, parameters: dict, folders: Folders)
         stamp = folders.data / "stamps" / f"{need}.txt"
         digest.update(stamp.read_bytes() if stamp.exists() else b"missing")
     return digest.hexdigest()
+
+
+def _code_cells(notebook: Path) -> list[tuple[str, bool]]:
+    """Return what of a notebook decides its results: each code cell's source, and whether it is the
+    parameters'.
+
+    Prose, outputs, metadata and the form of the JSON decide nothing: an editor rewrites them when it saves.
+    """
+    import nbformat
+
+    return [
+        (cell.source.rstrip(), "parameters" in cell.metadata.get("tags", []))
+        for cell in nbformat.read(notebook, as_version=4).cells
+        if cell.cell_type == "code"
+    ]
 
 
 def _outputs(folders: Folders, since: float) -> list[str]:
