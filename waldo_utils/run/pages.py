@@ -22,7 +22,6 @@ LONGEST = 60  # rows of a table that is shown whole
 # What is first on a profile's page, with a title; other tables follow under their own names.
 TITLES = {
     "main": "Main result",
-    "rerankings": "Orders of the same shortlist",
     "differences": "Paired differences",
     "selection": "CO by protocol",
     "global": "CO",

@@ -78,7 +78,8 @@ def _gains(profile: str) -> str:
     if differences is None:
         return ""
     rows = differences[differences.metric == "R@1"].set_index(["method", "baseline"])
-    steps = zip(reported.REPORTED.method[1:], reported.REPORTED.method[:-1], strict=True)
+    methods = ["ImageNet, nothing trained", *reported.REPORTED.method]
+    steps = zip(methods[1:], methods[:-1], strict=True)
     parts = [
         f"{method} {markdown.difference(rows.loc[(method, baseline)])}"
         for method, baseline in steps
