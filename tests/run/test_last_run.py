@@ -43,3 +43,12 @@ def test_a_damaged_record_is_refused_by_name(record):
     record.write_text("[{")
     with pytest.raises(ValueError, match="runs.json is damaged"):
         last_run.sentence(STUDY, "02_train_global")
+
+
+def test_a_copy_that_ran_before_its_minutes_were_known_is_filled(record, tmp_path):
+    copy = tmp_path / "02_train_global.ipynb"
+    copy.write_text(json.dumps({"text": last_run.sentence(STUDY, copy.stem), "other": "stays"}))
+    record.write_text(json.dumps([{"processor": "A", "threads": 2, "minutes": {copy.stem: 1.2}}]))
+    last_run.fill(STUDY, copy)
+    assert json.loads(copy.read_text()) == {"text": last_run.sentence(STUDY, copy.stem), "other": "stays"}
+    assert "1.2 minutes" in copy.read_text()

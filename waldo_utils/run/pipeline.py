@@ -15,7 +15,7 @@ from pathlib import Path
 from waldo_utils.data import inputs
 from waldo_utils.disk import locks
 from waldo_utils.disk.files import check_writable, remove_partials, write_atomically
-from waldo_utils.run import kernels, resources
+from waldo_utils.run import kernels, last_run, resources
 from waldo_utils.run.report import write_report
 from waldo_utils.study import ROOT, Study
 from waldo_utils.study import find_profile as find_profile  # the command line asks for it here
@@ -218,6 +218,11 @@ def _run(
         ran, took[stage.stem] = True, minutes
     report = folders.results / "report.html"
     executed = [_executed(stage, folders) for stage in stages]
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    if len(took) == len(stages):
+        resources.keep(folders.results, took, peak)
+        for path in executed:
+            last_run.fill(study, path)
     if (ran or not report.exists()) and all(path.exists() for path in executed):
         write_report(study, executed, report)
         print(f"report: {report}")
@@ -225,13 +230,10 @@ def _run(
     if not ran:
         print(f"nothing to do: {folders.results} is up to date (FORCE=1 runs everything again)")
     else:
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         print(
             f"done in {(time.monotonic() - start) / 60:.1f} min on {_machine()}; "
             f"peak memory of a notebook {peak:.1f} GB"
         )
-        if len(took) == len(stages):
-            resources.keep(folders.results, took, peak)
     return 0
 
 
