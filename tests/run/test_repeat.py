@@ -42,7 +42,7 @@ def test_two_runs_leave_the_same_bytes(folders):  # noqa: F811
     outputs = [output for cell in copy.cells for output in cell.get("outputs", [])]
     assert [output.get("name") for output in outputs] == [None, None, None, None, "stdout"]
     assert "color: red" in outputs[0].data["text/html"]
-    assert outputs[1].data["text/plain"] == "<object object>"
+    assert outputs[1].data["text/plain"] == "<object>"
 
 
 def test_what_a_run_took_is_kept_until_it_is_measured_anew(folders):  # noqa: F811
