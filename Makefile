@@ -5,7 +5,7 @@
 # make test-platforms                                                 the tests in each Python that is there, and with the oldest torch
 # make test-environment                                               build what environment.yml describes in an empty folder, by pip
 # make torture [KILLS=50]                                             kill the smoke study again and again; its tables must not change
-# make repeat [PROFILE=mini]                                          run a study once more in an empty copy; its tables must be the same
+# make repeat [PROFILE=mini]                                          run a study once more in an empty copy; every file must be the same
 # make memory                                                         measure the peak memory of every stage
 # make lab                                                            open JupyterLab
 # make demo [PROFILE=mini]                                            open the demo as a page

@@ -2,8 +2,9 @@
 
 `make torture` does it to the smoke study; the tests do it to a tiny one. Every kill is SIGKILL, which nothing
 can handle, either of all processes of the run at once or of the run alone, whose kernel must then end by
-itself. Without a kill it shows that the study repeats: `make repeat` runs it in an empty copy and compares
-with results/.
+itself. Without a kill it shows that the study repeats: `make repeat` runs it in an empty copy, which gets the
+times that are kept (see `benchmark.keep`), and compares every file with results/: a rerun leaves nothing to
+commit.
 """
 
 import argparse
@@ -51,6 +52,18 @@ def copy_project(folder: Path) -> Path:
     for name in ("waldo_utils", "notebooks"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
+
+
+def copy_kept(source: Path, project: Path, profile: str) -> None:
+    """Copy what a rerun keeps to a project: the profile's clock times and what its run took, and the benchmarks."""
+    folder = source / "results" / profile
+    kept = [path for path in folder.rglob("*") if path.name == "runs.json" or path.name.startswith(CLOCK)]
+    kept += (source / "results" / "benchmarks").glob("*")
+    for path in kept:
+        if path.suffix in (".csv", ".json"):
+            place = project / path.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, place)
 
 
 def start(project: Path, command: list[str]) -> subprocess.Popen:
@@ -184,8 +197,18 @@ def tables(project: Path, profile: str = "smoke") -> dict[str, bytes]:
     return content
 
 
+def everything(project: Path, profile: str) -> dict[str, bytes]:
+    """Return the bytes of all results of a profile, but for the page that is written by another command."""
+    folder = project / "results" / profile
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "README.md"
+    }
+
+
 def differences(expected: dict[str, bytes], found: dict[str, bytes]) -> list[str]:
-    """Return the names of the tables that are not the same byte for byte, or that only one side has."""
+    """Return the names of the files that are not the same byte for byte, or that only one side has."""
     return sorted(name for name in expected | found if expected.get(name) != found.get(name))
 
 
@@ -210,7 +233,9 @@ def main() -> int:
         if calm is None:
             calm = copy_project(Path(temporary) / "calm")
             torture(calm, command, kills=0, rng=rng)
-        expected = tables(calm, options.profile)
+        repeats = not options.kills and options.expected
+        read = everything if repeats else tables
+        expected = read(calm, options.profile)
         if not expected:
             parser.error(
                 f"{calm} holds no tables of {options.profile}: run `make study PROFILE={options.profile}`"
@@ -218,9 +243,11 @@ def main() -> int:
         while not runs or len(log) < options.kills:
             runs += 1
             project = copy_project(Path(temporary) / f"run{runs}")
+            if repeats:
+                copy_kept(calm, project, options.profile)
             kills = min(options.per_run, options.kills - len(log))
             log += torture(project, command, kills, rng, options.longest, first=len(log) + 1)
-            found = tables(project, options.profile)
+            found = read(project, options.profile)
             wrong += [f"run {runs}: {name}" for name in differences(expected, found)]
             left = [str(path) for path in half_written(project, copies=True)]
             wrong += [f"run {runs}: {path} is left" for path in left]
@@ -233,7 +260,7 @@ def main() -> int:
         print(table.groupby(["stage", "victim"]).size().unstack(fill_value=0).to_string())
     print(
         f"{len(log)} kills in {runs} runs, {sum(kill.writing != '-' for kill in log)} in the middle of writing a file; "
-        f"{len(expected)} tables each, differing: {', '.join(wrong) or 'none'}"
+        f"{len(expected)} {'files' if repeats else 'tables'} each, differing: {', '.join(wrong) or 'none'}"
     )
     return int(bool(wrong))
 

@@ -120,7 +120,7 @@ def _run(options: argparse.Namespace) -> int:
     if "profile" in parameters:
         raise ValueError("give the profile with --profile")
     study = pipeline.find_profile(options.profile)
-    return pipeline.run(study, options.force, options.only, parameters, measure=options.measure)
+    return pipeline.run(study, options.force, options.only, parameters, options.measure)
 
 
 def _status(options: argparse.Namespace) -> int:

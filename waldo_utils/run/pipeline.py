@@ -121,9 +121,9 @@ def run(
     force: bool = False,
     only: str | None = None,
     parameters: dict | None = None,
+    measure: bool = False,
     folders: Folders | None = None,
     stages: tuple[Stage, ...] = STAGES,
-    measure: bool = False,
 ) -> int:
     """Run what is not up to date, in order, and write the report; print progress all along.
 
@@ -132,9 +132,9 @@ def run(
         force: run everything.
         only: the stem of a single notebook to run, whether up to date or not.
         parameters: of the notebooks beside `profile`.
+        measure: run everything, and measure the times anew that are kept otherwise.
         folders: None: the project's.
         stages: the notebooks and what they need.
-        measure: run everything, and measure the times anew that are kept otherwise.
 
     Returns:
         0; 1 if a notebook failed: its executed copy is kept in the data folder, and the next run starts with
