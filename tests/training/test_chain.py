@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from waldo_utils.disk import artifacts
+from waldo_utils.models import heads
+from waldo_utils.models.image_model import ImageModel
 from waldo_utils.study import find_profile
 from waldo_utils.training import chain
 
@@ -34,8 +36,8 @@ def test_every_epoch_is_looked_at_only_where_the_study_watches_the_test_photos(m
 def stubs(monkeypatch, tmp_path):
     """Trainings that only say which they are, and models that see the number of a photo's product."""
     monkeypatch.setattr(artifacts, "ROOT", tmp_path)
-    for place, name in ((chain.trained, "start"), (chain.starting_weights, "reranker")):
-        monkeypatch.setattr(place, name, lambda settings: torch.nn.Linear(1, 1))
+    monkeypatch.setattr(chain.trained, "start", lambda study: torch.nn.Linear(1, 1))
+    monkeypatch.setattr(chain, "start_reranker", lambda *given: torch.nn.Linear(1, 1))
     monkeypatch.setattr(chain.trained, "global_model", lambda study, seed: torch.nn.Linear(1, 1))
     monkeypatch.setattr(chain.heads, "local_from_global", lambda model, maps: None)
     monkeypatch.setattr(chain.beginning, "some_maps", lambda study, model, part: None)
@@ -87,12 +89,17 @@ def test_each_seed_leaves_what_later_notebooks_read(stubs):
     ]
 
 
-def test_a_transformer_that_starts_at_random_repeats_and_differs_from_seed_to_seed(stubs):
-    chain.train_every_seed(STUDY, SPLIT)
-    runs = []
-    for _ in range(2):
-        chain.rerank_every_seed(STUDY, SPLIT)
-        names = [f"reranker/seed{seed}/frozen_reranker" for seed in STUDY.seeds]
-        runs.append([float(artifacts.load_weights(STUDY, name)["weight"]) for name in names])
-    assert runs[0] == runs[1]
-    assert runs[0][0] != runs[0][1]
+def test_a_reranker_that_matches_starts_with_a_mean_logit_of_zero_and_alike_for_a_seed(monkeypatch):
+    study = find_profile("smoke")
+    model = ImageModel("efficientnet_lite0").eval()
+    maps = torch.rand(12, 1280, 2, 2, generator=torch.Generator().manual_seed(0))
+    heads.local_from_global(model, maps)
+    monkeypatch.setattr(chain.beginning, "some_maps", lambda *given: maps)
+    first, again, other = (chain.start_reranker(study, model, None, seed) for seed in (0, 0, 1))
+    with torch.no_grad():
+        local = model.local_features(maps)
+        logits = first.cpu()(local, local.roll(-1, dims=0))
+    assert logits.mean().item() == pytest.approx(0, abs=1e-3)
+    assert logits.std() > 0
+    assert torch.equal(first.segment.weight.cpu(), again.segment.weight.cpu())
+    assert not torch.equal(first.segment.weight.cpu(), other.segment.weight.cpu())
