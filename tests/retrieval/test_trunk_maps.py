@@ -93,3 +93,8 @@ def test_training_batches_are_crops_of_photos_and_views_of_maps(photos, maps):
     assert first.shape == (2, 112, 4, 4)
     assert second.shape == (1, 112, 4, 4)
     torch.testing.assert_close(next(from_maps.loader(start=1)), second)  # resumes anywhere
+
+
+def test_a_backbone_without_a_trunk_is_refused(photos):
+    with pytest.raises(ValueError, match="TimmBackbone has no trunk to compute once: set `views` to 0"):
+        trunk_maps.compute_trunk_maps(ImageModel("timm:resnet18", dim=8), photos, PLAIN)

@@ -90,8 +90,13 @@ def compute_trunk_maps(
         (N, V, c, h, w) float16, see `TrunkMaps`.
 
     Raises:
+        ValueError: the backbone has no trunk that could stay as it starts.
         OSError: the disk has too little room for what is to be kept.
     """
+    if model.backbone.trunk_channels == 3:
+        raise ValueError(
+            f"{type(model.backbone).__name__} has no trunk to compute once: set `views` to 0 to train all of it"
+        )
     model.eval().to(device=device(), memory_format=torch.channels_last)
     trunk = trunk_of(model)
     rows = np.arange(len(photos))
