@@ -6,6 +6,7 @@ import torch
 
 from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.reranker import RerankingTransformer
+from waldo_utils.models.weight_files import load_tensors, refuse_what_is_none
 from waldo_utils.study import GlobalStage, RerankerStage
 
 FOLDER = Path(__file__).parents[1] / "weights"
@@ -60,24 +61,6 @@ def imagenet_file(backbone: str) -> Path:
     return path
 
 
-def load_tensors(path: Path) -> object:
-    """Return what `torch.save` wrote to a file, tensors and plain containers only: nothing in it is executed.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not readable, or holds more than tensors.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}: correct the path")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as error:  # the reader meets broken files with whatever comes: IndexError, struct.error, ...
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is not a whole file of torch weights ({first}): fetch it again") from None
-
-
 def reranker(settings: RerankerStage) -> RerankingTransformer:
     """Return a reranking transformer with its starting weights, "rendered" or "random".
 
@@ -105,6 +88,7 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
 
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: make it with `python -m waldo_utils pretrain`")
+    refuse_what_is_none(path)
     try:
         weights = load_file(path)
     except Exception as error:  # SafetensorError, or whatever the reader meets
