@@ -99,7 +99,9 @@ def save(study: Study, name: str, write: Callable[[Path], None]) -> Path:
         "code": _code(CODE[name.split("/")[0]]),
         "sha256": sha256(path),
     }
-    write_atomically(record, lambda partial: partial.write_text(json.dumps(content, indent=2)))
+    write_atomically(
+        record, lambda partial: partial.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    )
     return path
 
 
@@ -240,7 +242,8 @@ def save_table(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
     write_atomically(path, lambda partial: table.to_csv(partial, index=False))
     provenance = {"study": _recorded(study), "torch": version("torch"), "sha256": sha256(path)}
     write_atomically(
-        path.with_suffix(".json"), lambda partial: partial.write_text(json.dumps(provenance, indent=2))
+        path.with_suffix(".json"),
+        lambda partial: partial.write_text(json.dumps(provenance, indent=2), encoding="utf-8"),
     )
     return table
 
@@ -274,7 +277,7 @@ def load_table(study: Study, name: str) -> pd.DataFrame:
 def _read_record(path: Path, keys: tuple[str, ...], remedy: str) -> dict:
     """Return what a record says; raises ValueError where it is damaged or lacks a key."""
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(record, dict) or not all(key in record for key in keys):
             raise ValueError(f"it lacks {' or '.join(keys)}")
     except ValueError as error:
