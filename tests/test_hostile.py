@@ -33,6 +33,7 @@ from waldo_utils.data import checks, manifests, photo_cache, places, reading, so
 from waldo_utils.disk import artifacts, faults
 from waldo_utils.experiments import published
 from waldo_utils.models import starting_weights as weights
+from waldo_utils.models import weight_files
 from waldo_utils.study import PROFILES, ROOT
 
 ROOT_USER = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -1043,7 +1044,7 @@ def test_a_cut_checkpoint_is_refused(tmp_path, share, old):
     torch.save(STATE, buffer, _use_new_zipfile_serialization=not old)
     (tmp_path / "cut.pt").write_bytes(buffer.getvalue()[: int(share * len(buffer.getvalue()))])
     with untouched(tmp_path), pytest.raises(ValueError) as error:
-        weights.load_tensors(tmp_path / "cut.pt")
+        weight_files.load_tensors(tmp_path / "cut.pt")
     one_line(error, tmp_path / "cut.pt", "is not a whole file of torch weights", "fetch it again")
 
 
@@ -1061,7 +1062,7 @@ def test_flipped_bytes_of_a_checkpoint_are_refused_or_give_tensors(tmp_path, old
             content[place] = rng.integers(0, 256)
         (tmp_path / "flipped.pt").write_bytes(content)
         try:
-            weights.load_tensors(tmp_path / "flipped.pt")
+            weight_files.load_tensors(tmp_path / "flipped.pt")
         except ValueError as error:
             one_line(error, "flipped.pt")
 
@@ -1075,8 +1076,8 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path, protocol, wrap):
     (tmp_path / "trap.pt").write_bytes(pickle.dumps(wrap(Trap(sprung)), protocol=protocol))
     torch.save(wrap(Trap(sprung)), tmp_path / "trap2.pt", pickle_protocol=max(protocol, 2))
     for name in ("trap.pt", "trap2.pt"):
-        for load in (weights.load_tensors, published.load_checkpoint):
-            with pytest.raises(ValueError, match=f"{name} is not a whole file of torch weights"):
+        for load in (weight_files.load_tensors, published.load_checkpoint):
+            with pytest.raises(ValueError, match=f"{name} is not a (whole file of torch|file of tensors)"):
                 load(tmp_path / name)
     assert not sprung.exists()
 
@@ -1084,7 +1085,7 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path, protocol, wrap):
 NO_CHECKPOINTS = {
     "empty": b"", "text": b"oid sha256:0\nsize 1\n", "HTML": b"<html></html>", "photo": encoded("PNG"), "zip": HONEST,
     "number": torch_file(3), "list": torch_file([torch.ones(2)]), "names that are numbers": torch_file({1: torch.ones(2)}),
-    "state that is none": torch_file({"state": 3}), "values that are none": torch_file({"remap.weight": "x"}),
+    "state that is none": torch_file({"state": 3}), "model that is none": torch_file({"model": {"w": 3}}), "values that are none": torch_file({"remap.weight": "x"}),
     "no entries": torch_file({}), "other names": torch_file(STATE), "nested": torch_file({"state": {"state": STATE}}),
 }  # fmt: skip
 
@@ -1197,7 +1198,7 @@ def test_a_published_checkpoint_that_is_not_finite_is_refused(tmp_path, monkeypa
     else:
         state[name] = torch.full_like(state[name], np.nan)
     monkeypatch.setattr(
-        weights, "load_tensors", lambda path: {"state": state}
+        weight_files, "load_tensors", lambda path: {"state": state}
     )  # 100 MB that need not be written
     with pytest.raises(
         ValueError, match="1 of another kind" if name == "sparse" else f"1 not finite .{name}"
@@ -1210,7 +1211,7 @@ def test_a_checkpoint_in_double_precision_is_read(tmp_path, monkeypatch, publish
         name: value.double() if value.is_floating_point() else value
         for name, value in published_state.items()
     }
-    monkeypatch.setattr(weights, "load_tensors", lambda path: state)
+    monkeypatch.setattr(weight_files, "load_tensors", lambda path: state)
     model, reranker = published.load_checkpoint(tmp_path / "c.pt")
     assert model.mean.dtype == reranker.score.weight.dtype == torch.float32
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from waldo_utils.data import manifests, sources
+from waldo_utils.data import places, sources
 from waldo_utils.disk.artifacts import data_folder, load_frame, load_table, load_weights, results_folder
 from waldo_utils.evaluation import reported
 from waldo_utils.miniature.datasets import render_products10k, render_sop
@@ -134,7 +134,7 @@ def test_zip_files_of_both_sets_serve_as_their_folders(rehearsal, tmp_path, monk
 
 
 def test_absent_data_say_how_to_get_them_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(manifests, "ROOT", tmp_path / "project")
+    monkeypatch.setattr(places, "ROOT", tmp_path / "project")
     for place, reason in (
         (tmp_path, "no sop data in"),
         (tmp_path / "no.zip", "no.zip, which does not exist"),

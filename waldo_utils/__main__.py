@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from waldo_utils.disk import faults, files, locks
+from waldo_utils.disk.paths import given
 from waldo_utils.run import pipeline
 from waldo_utils.study import PROFILES
 
@@ -37,35 +38,35 @@ def main(arguments: list[str] | None = None) -> int:
         "and cropped to 224 pixels, searched by the global model (CO) and reranked (CO + RRT).",
     )
     evaluate.add_argument(
-        "--checkpoint", type=Path, required=True, metavar="FILE", help="published reranking checkpoint (.pt)"
+        "--checkpoint", type=given, required=True, metavar="FILE", help="published reranking checkpoint (.pt)"
     )
     evaluate.add_argument(
         "--global-checkpoint",
-        type=Path,
+        type=given,
         metavar="FILE",
         help="published global checkpoint, which gives the shortlist (default: the checkpoint's own)",
     )
     evaluate.add_argument(
-        "--data", type=Path, metavar="PLACE", help="folder or zip file of the photos (default: WALDO_DATA)"
+        "--data", type=given, metavar="PLACE", help="folder or zip file of the photos (default: WALDO_DATA)"
     )
     evaluate.add_argument(
         "--depth", type=int, default=100, help="neighbors reranked per query (default: 100)"
     )
     evaluate.add_argument(
-        "--output", type=Path, metavar="TABLE.csv", help="also write the table, and its provenance beside it"
+        "--output", type=given, metavar="TABLE.csv", help="also write the table, and its provenance beside it"
     )
     readme = commands.add_parser("readme", help="write the README's tables and the pages of results/")
     readme.add_argument("--check", action="store_true", help="only say whether they agree")
     index = commands.add_parser("index", help="make or update the index of a folder of photos")
-    index.add_argument("folder", type=Path, metavar="FOLDER", help="its sub-folders name products")
-    index.add_argument("--output", type=Path, metavar="DIR", help="default: below data/indexes")
+    index.add_argument("folder", type=given, metavar="FOLDER", help="its sub-folders name products")
+    index.add_argument("--output", type=given, metavar="DIR", help="default: below data/indexes")
     index.add_argument("--profile", default="mini", help="whose models (default: mini)")
     search = commands.add_parser("search", help="find the product of a photo in an index")
-    search.add_argument("photo", type=Path, metavar="PHOTO")
+    search.add_argument("photo", type=given, metavar="PHOTO")
     search.add_argument("--crop", metavar="X,Y,W,H", help="left, top, width, height in pixels (default: all)")
     search.add_argument("--top", type=int, default=10, help="matches to show (default: 10)")
-    search.add_argument("--index", type=Path, metavar="DIR", help="default: the index that was made last")
-    search.add_argument("--output", type=Path, metavar="PNG", help="also write a picture of the matches")
+    search.add_argument("--index", type=given, metavar="DIR", help="default: the index that was made last")
+    search.add_argument("--output", type=given, metavar="PNG", help="also write a picture of the matches")
     search.add_argument("--json", action="store_true", help="print JSON")
     benchmark = commands.add_parser("benchmark", help="measure search and reranking on this machine")
     benchmark.add_argument(
@@ -75,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--profile", default="mini", help="whose features galleries are drawn like (default: mini)"
     )
     benchmark.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="default: results/benchmarks with --full"
+        "--output", type=given, metavar="FOLDER", help="default: results/benchmarks with --full"
     )
     demo = commands.add_parser("demo", help="open the demo as a page (needs the extra `demo`)")
     demo.add_argument("--profile", default="mini", help=f"one of {', '.join(PROFILES)} (default: mini)")

@@ -127,7 +127,9 @@ def main() -> int:
         "sha256": artifacts.sha256(TABLE),
     }
     text = json.dumps(provenance, indent=2)
-    artifacts.write_atomically(TABLE.with_suffix(".json"), lambda partial: partial.write_text(text))
+    artifacts.write_atomically(
+        TABLE.with_suffix(".json"), lambda partial: partial.write_text(text, encoding="utf-8")
+    )
     print(table.to_string())
     return 0
 

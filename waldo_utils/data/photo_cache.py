@@ -3,7 +3,6 @@
 import hashlib
 import inspect
 import json
-import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +19,7 @@ from waldo_utils.data.reading import READERS, UNREADABLE, read_photo, shrink
 from waldo_utils.disk import contents
 from waldo_utils.disk.artifacts import read_array
 from waldo_utils.disk.faults import Fault, explain, refuse
-from waldo_utils.disk.files import rename, sha256, write_atomically
+from waldo_utils.disk.files import flush, rename, sha256, write_atomically
 from waldo_utils.disk.locks import hold
 
 MEMO = "files.json"  # sizes, times and hashes of the photos at the last look
@@ -181,7 +180,7 @@ def _decode(
                     shapes.append(photo.shape[:2])
                     out.write(photo.tobytes())
             out.flush()
-            os.fsync(out.fileno())
+            flush(out.fileno())
             record = json.dumps({"fingerprint": fingerprint, "shapes": shapes})
             write_atomically(
                 begun, lambda partial, record=record: partial.write_text(record, encoding="utf-8")

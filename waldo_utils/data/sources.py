@@ -92,7 +92,7 @@ def _ours(root: Path, drawn: RenderedSet) -> Path:
     """Return the study's own folder of a rendered set, removed first if it holds one of settings that have
     changed."""
     try:
-        written = json.loads((root / "settings.json").read_text())
+        written = json.loads((root / "settings.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return root  # the renderer says what is wrong with it
     if any(written.get(name, value) != value for name, value in asdict(drawn).items()):

@@ -112,7 +112,8 @@ def save(study: Study, name: str, write: Callable[[Path], None]) -> Path:
             "code": _code(CODE[name.split("/")[0]]),
             "sha256": sha256(path),
         }
-        write_atomically(record, lambda partial: partial.write_text(json.dumps(content, indent=2)))
+        text = json.dumps(content, indent=2)
+        write_atomically(record, lambda partial: partial.write_text(text, encoding="utf-8"))
     return path
 
 
@@ -295,7 +296,7 @@ def load_table(study: Study, name: str) -> pd.DataFrame:
 def _read_record(path: Path, keys: tuple[str, ...], remedy: str) -> dict:
     """Return what a record says; raises ValueError where it is damaged or lacks a key."""
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(record, dict) or not all(key in record for key in keys):
             raise ValueError(f"it lacks {' or '.join(keys)}")
     except ValueError as error:

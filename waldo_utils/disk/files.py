@@ -1,11 +1,25 @@
 """Files that are whole or absent: written under a temporary name, flushed to the disk, renamed."""
 
+import errno
 import hashlib
 import os
+import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import psutil
+
+# What network shares answer where a call is unknown to them.
+UNKNOWN = {
+    errno.EINVAL,
+    errno.ENOSYS,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.ENOLCK,
+    errno.EBADF,
+    errno.ENOTTY,
+}
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
@@ -26,14 +40,36 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
 def rename(partial: Path, path: Path) -> None:
     """Flush a finished file to the disk, give it its name, and flush that too."""
     with partial.open("rb+") as file:
-        os.fsync(file.fileno())
+        flush(file.fileno())
     partial.replace(path)
     if os.name == "posix":  # elsewhere a folder cannot be opened
-        folder = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            folder = os.open(path.parent, os.O_RDONLY)
+        except OSError:  # may be written and not read
+            return
+        try:
+            flush(folder)
         finally:
             os.close(folder)
+
+
+def flush(descriptor: int) -> None:
+    """Bring an opened file or folder to the disk; where the file system knows no such thing, say so once."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNKNOWN:
+            raise
+        say_once(
+            "this file system does not bring files to the disk when it is asked to (no fsync): after a failure of "
+            "power some may be missing"
+        )
+
+
+@cache
+def say_once(text: str) -> None:
+    """Say a line on stderr, and not again in this process."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def check_writable(folder: Path) -> None:

@@ -90,7 +90,8 @@ class ResumableArrays:
             array.flush()
         record = {"content": self.content, "done": self.done, "arrays": len(self.arrays)}
         write_atomically(
-            self.folder / "progress.json", lambda partial: partial.write_text(json.dumps(record))
+            self.folder / "progress.json",
+            lambda partial: partial.write_text(json.dumps(record), encoding="utf-8"),
         )
         self.saved = time.monotonic()
 
@@ -103,7 +104,7 @@ class ResumableArrays:
         if self.folder is None or not (self.folder / "progress.json").exists():
             return None
         try:
-            return json.loads((self.folder / "progress.json").read_text())
+            return json.loads((self.folder / "progress.json").read_text(encoding="utf-8"))
         except ValueError:
             raise ValueError(f"{self.folder / 'progress.json'} is broken: delete {self.folder}") from None
 

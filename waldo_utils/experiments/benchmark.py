@@ -377,7 +377,11 @@ def machine() -> dict[str, object]:
     """Return what a clock time hangs on: processor, threads, load, versions, date."""
     import faiss
 
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    lines = (
+        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        if Path("/proc/cpuinfo").exists()
+        else []
+    )
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return {
         "processor": names[0] if names else platform.processor(),
@@ -396,7 +400,7 @@ def save(name: str, table: pd.DataFrame, folder: Path, facts: dict[str, object])
     path = folder / f"{name}.csv"
     write_atomically(path, lambda partial: table.to_csv(partial, index=False))
     content = json.dumps(facts, indent=2)
-    write_atomically(path.with_suffix(".json"), lambda partial: partial.write_text(content))
+    write_atomically(path.with_suffix(".json"), lambda partial: partial.write_text(content, encoding="utf-8"))
 
 
 def keep(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
@@ -434,7 +438,7 @@ def kept(name: str, folder: Path = FOLDER) -> tuple[pd.DataFrame, dict[str, obje
     path = folder / f"{name}.csv"
     if not path.exists():
         return pd.DataFrame({"not run": ["run `python -m waldo_utils benchmark --full`"]}), {}
-    return pd.read_csv(path), json.loads(path.with_suffix(".json").read_text())
+    return pd.read_csv(path), json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
 
 
 def shown(table: pd.DataFrame):

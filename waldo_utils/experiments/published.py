@@ -1,6 +1,6 @@
 """The authors' published checkpoints in our models, and the paper's test on them: nothing is trained here.
 
-A checkpoint is what `torch.save` wrote: a state dict, or a dict that holds it as `state`, perhaps with every
+A checkpoint is what `torch.save` wrote: a state dict, or a dict that holds it as `state`, `state_dict` or `model`, perhaps with every
 name below `module.` (repository uvavision/RerankingTransformer, folder RRT_SOP). It holds a ResNet-50 under
 torchvision's names, `remap` (the global head), `remap_local` (the local head, whose features are not
 normalized), `matcher` (the reranker; a global checkpoint may lack it), an unused `classifier`, and `mean` and
@@ -17,7 +17,7 @@ from torch import Tensor
 from waldo_utils.data import checks, manifests, photo_cache, transforms
 from waldo_utils.disk import artifacts
 from waldo_utils.evaluation import metrics, reported, tables
-from waldo_utils.models import starting_weights
+from waldo_utils.models import starting_weights, weight_files
 from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact
@@ -85,16 +85,7 @@ def published_name(name: str, matcher: bool = False) -> str:
 
 def _state(path: Path) -> dict[str, Tensor]:
     """Return a checkpoint's state dict without wrappers and without what the authors do not use."""
-    content = starting_weights.load_tensors(path)
-    if isinstance(content, dict) and isinstance(content.get("state"), dict):
-        content = content["state"]
-    if not isinstance(content, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
-    ):
-        raise ValueError(
-            f"{path} holds no state dict, neither bare nor as `state`: "
-            "choose a checkpoint of the published form"
-        )
+    content = weight_files.state_dict(weight_files.load_tensors(path), path)
     if content and all(name.startswith("module.") for name in content):
         content = {name.removeprefix("module."): value for name, value in content.items()}
     return {name: value for name, value in content.items() if name not in UNUSED}
@@ -203,4 +194,6 @@ def save(table: pd.DataFrame, provenance: dict, path: Path) -> None:
     """Write a table as CSV, and beside it a JSON file of its provenance."""
     artifacts.write_atomically(path, lambda partial: table.to_csv(partial, index=False))
     content = json.dumps(provenance | {"sha256": artifacts.sha256(path)}, indent=2)
-    artifacts.write_atomically(path.with_suffix(".json"), lambda partial: partial.write_text(content))
+    artifacts.write_atomically(
+        path.with_suffix(".json"), lambda partial: partial.write_text(content, encoding="utf-8")
+    )

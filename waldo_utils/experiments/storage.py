@@ -133,7 +133,7 @@ def write_store(folder: Path, parts: Iterable[np.ndarray], kind: str = "float16"
     if not counts:
         raise ValueError(f"there are no local features to write to {folder}")
     content = json.dumps({"kind": kind, "shape": shape, "counts": counts, "channels": channels.tolist()})
-    write_atomically(record, lambda partial: partial.write_text(content))
+    write_atomically(record, lambda partial: partial.write_text(content, encoding="utf-8"))
     return LocalStore(folder)
 
 
@@ -155,7 +155,7 @@ class LocalStore:
     def __init__(self, folder: Path):
         if not (folder / "store.json").exists():
             raise FileNotFoundError(f"{folder} holds no finished store: write it with `write_store`")
-        record = json.loads((folder / "store.json").read_text())
+        record = json.loads((folder / "store.json").read_text(encoding="utf-8"))
         self.kind: str = record["kind"]
         self.starts = np.cumsum([0, *record["counts"]]).tolist()  # first photo of each shard, and N
         self.shape: tuple[int, int, int, int] = (self.starts[-1], *record["shape"])  # (N, D, h, w)

@@ -41,7 +41,7 @@ def peak_memory(call: Callable[[], object]) -> float:
         return float(torch.cuda.max_memory_allocated() - before)
     try:
         ctypes.CDLL(None).malloc_trim(0)  # glibc: give back what earlier calls left free
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # Linux: forget the peak
         before = _resident("VmRSS")
         call()
         return max(0.0, _resident("VmHWM") - before)
@@ -51,7 +51,7 @@ def peak_memory(call: Callable[[], object]) -> float:
 
 
 def _resident(name: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 

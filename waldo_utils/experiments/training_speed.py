@@ -2,7 +2,6 @@
 
 import copy
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import torch
 from torch import Tensor
 
@@ -178,8 +178,14 @@ def _peak_memory() -> int:
         return torch.cuda.max_memory_allocated()
     status = Path("/proc/self/status")
     if status.exists():  # Linux; what `resource` gives there begins with the parent's peak
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        line = next(
+            line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:")
+        )
         return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return psutil.Process().memory_info().peak_wset
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 

@@ -207,7 +207,7 @@ def _render(
     record = root / SETTINGS
     photos = [name for job in jobs for names in job.photos for name in names]
     if record.exists():
-        written = json.loads(record.read_text())
+        written = json.loads(record.read_text(encoding="utf-8"))
         version = written.pop("renderer", 1)
         if written != settings:
             raise FileExistsError(

