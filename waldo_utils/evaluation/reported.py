@@ -55,9 +55,11 @@ def beside_published_counts(counts: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside_reported(table: pd.DataFrame, reported: pd.DataFrame, key: str = "method") -> pd.DataFrame:
-    """Join the reported figures to ours, in their order: columns `R@k reported` beside `R@k`; ours missing =
-    not run."""
+    """Join the reported figures to ours, rows in their order: columns `R@k reported` after our `R@k`; ours
+    missing = not run."""
     named = reported.rename(columns={column: f"{column} reported" for column in reported.columns.drop(key)})
     order = {name: place for place, name in enumerate(pd.concat([reported[key], table[key]]).unique())}
     joined = named.merge(table, on=key, how="outer")
-    return joined.sort_values(key, key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    joined = joined.sort_values(key, key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    ours = [key, *(name for name in table if name != key and name.split(" ")[0] in reported)]
+    return joined[list(dict.fromkeys([*ours, *named, *table]))]
