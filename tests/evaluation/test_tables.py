@@ -79,14 +79,15 @@ def test_duplicate_table_counts_what_copies_make_easy():
     assert table["R@1 without copies low"][0] == table["R@1 without copies high"][0]  # one product is left
 
 
-def test_reported_figures_stand_first_and_in_their_order():
+def test_reported_figures_stand_after_ours_and_what_was_not_run_comes_last():
     figures = pd.DataFrame({"method": ["b", "a"], "R@1": [0.2, 0.1]})
-    ours = pd.DataFrame({"method": ["z", "a", "a"], "R@1": [0.9, 0.3, 0.4]})
+    ours = pd.DataFrame({"method": ["z", "a", "a"], "MAP@R": 0.5, "R@1": [0.9, 0.3, 0.4], "R@1 low": 0.1})
     joined = reported.beside_reported(ours, figures)
-    assert joined.method.tolist() == ["b", "a", "a", "z"]
-    assert joined["R@1 reported"].tolist()[:3] == [0.2, 0.1, 0.1]
-    assert joined["R@1"].tolist()[1:] == [0.3, 0.4, 0.9]
-    assert np.isnan(joined["R@1"][0])
+    assert joined.columns.tolist() == ["method", "R@1", "R@1 low", "R@1 reported", "MAP@R"]
+    assert joined.method.tolist() == ["z", "a", "a", "b"]
+    assert joined["R@1 reported"].tolist()[1:] == [0.1, 0.1, 0.2]
+    assert joined["R@1"].tolist()[:3] == [0.9, 0.3, 0.4]
+    assert np.isnan(joined["R@1"][3])
 
 
 def test_the_reported_category_accuracy_stands_beside_our_recall_of_one_method():

@@ -55,12 +55,14 @@ def beside_published_counts(counts: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside_reported(table: pd.DataFrame, reported: pd.DataFrame, key: str = "method") -> pd.DataFrame:
-    """Join the reported figures to ours, in their order: columns `R@k reported` beside `R@k`; ours missing =
-    not run."""
+    """Join the reported figures to ours: our rows first, in their order, then what was reported and not run; columns
+    `R@k reported` after ours."""
     named = reported.rename(columns={column: f"{column} reported" for column in reported.columns.drop(key)})
-    order = {name: place for place, name in enumerate(pd.concat([reported[key], table[key]]).unique())}
+    order = {name: place for place, name in enumerate(pd.concat([table[key], reported[key]]).unique())}
     joined = named.merge(table, on=key, how="outer")
-    return joined.sort_values(key, key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    joined = joined.sort_values(key, key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    ours = [key, *(name for name in table if name != key and name.split(" ")[0] in reported)]
+    return joined[list(dict.fromkeys([*ours, *named, *table]))]
 
 
 def beside_reported_categories(table: pd.DataFrame, method: str = "CO + RRT (finetuned)") -> pd.DataFrame:
