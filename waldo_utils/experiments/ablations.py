@@ -237,11 +237,12 @@ def training_table(study: Study, seed: int, train: Split, test: Split, neighbors
         "no flip": replace(study, global_=replace(study.global_, flip=0.0)),
         "no crop": replace(study, reranker=replace(study.reranker, crop_scale=(1.0, 1.0))),
     }
+    fresh = replace(study, global_=replace(study.global_, views=0))  # crops are drawn anew, from the photos
     rows, hits = [], []
     for name, changed in changes.items():
         model = trained.global_model(study, seed)
         reranker = chain.start_reranker(
-            study, model, train, seed
+            fresh, model, train, seed
         )  # one start for all: only the transform differs
         checkpoint = f"reranker/seed{seed}/ablation_{name.replace(' ', '_')}"
         log = reranker_training.train_reranker(
