@@ -8,7 +8,7 @@ import warnings
 from dataclasses import asdict
 from pathlib import Path
 
-from waldo_utils.disk import faults, files, locks
+from waldo_utils.disk import faults, files, homes, locks
 from waldo_utils.disk.paths import given
 from waldo_utils.run import pipeline
 from waldo_utils.study import PROFILES
@@ -86,6 +86,8 @@ def main(arguments: list[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of photos in letters the terminal lacks
     try:
+        if options.command in ("run", "status", "readme", "demo"):
+            homes.require_checkout(options.command)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="PIL")  # remarks on a photo's EXIF that name no photo
             return _COMMANDS[options.command](options)

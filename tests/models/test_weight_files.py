@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from waldo_utils.models import starting_weights, weight_files
+from waldo_utils.models import weight_files
 
 STATE = {"weight": torch.arange(6.0), "bias": torch.ones(3)}
 
@@ -59,13 +59,6 @@ def test_a_file_that_is_no_weights_is_told_for_what_it_is(tmp_path, case):
     text = str(error.value)
     assert "\n" not in text and "\x1b" not in text and len(text) < 400
     assert "weights_only" not in text
-
-
-@pytest.mark.parametrize("content", [POINTER, PAGE])
-def test_shipped_weights_that_were_not_fetched_are_told_too(tmp_path, content):
-    (tmp_path / "w.safetensors").write_bytes(content)
-    with pytest.raises(ValueError, match="w.safetensors is a (pointer|web page)"):
-        starting_weights.load_weights(torch.nn.Linear(2, 2), tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -262,5 +262,5 @@ def test_dependencies_follow_the_imports(tmp_path):
         "losses.py",
     ]
     names = {path.name for path in pipeline.sources(pipeline.ROOT / "notebooks" / "02_train_global.ipynb")}
-    assert {"loop.py", "image_model.py", "image_model.safetensors"} <= names
+    assert {"loop.py", "image_model.py"} <= names
     assert "datasets.py" not in names

@@ -13,10 +13,11 @@ from tqdm import tqdm
 from waldo_utils.app.thresholds import Threshold
 from waldo_utils.data import folders
 from waldo_utils.disk.files import sha256
-from waldo_utils.study import ROOT, Study
+from waldo_utils.disk.homes import WORK
+from waldo_utils.study import Study
 
 FORMAT = 2
-HOME = ROOT / "data" / "indexes"
+HOME = WORK / "data" / "indexes"
 OWN_FILES = re.compile(
     r"shards|\.lock(\.held)?|\.writable.*|(global|local)-[0-9a-f]{16}(\.\d+\.partial)?\.npy|index\.\d+\.partial\.json"
 )  # before the record
@@ -150,7 +151,7 @@ def models_key(study: Study) -> str:
     """Return what tells the models of a study from others without opening them: settings, and its weights'
     files or the records of them."""
     digest = hashlib.sha256(repr(study).encode())
-    trained = ROOT / "data" / study.name
+    trained = WORK / "data" / study.name
     for path in sorted([*trained.glob("global/seed*/*"), *trained.glob("reranker/**/*")]):
         if path.suffix in (".json", ".csv"):
             digest.update(path.name.encode() + path.read_bytes())

@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from waldo_utils.data.folders import on_disk
 from waldo_utils.disk.faults import explain, shorten
+from waldo_utils.disk.homes import WORK as ROOT
 from waldo_utils.disk.paths import given
-from waldo_utils.study import ROOT
 
 WHOLE = r"[0-9]{1,18}"  # a whole number as list files and servers write it
 MOST_UNPACKED = 100  # times the size of its archive: photos hardly shrink, a bomb does a thousandfold

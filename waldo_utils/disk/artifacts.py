@@ -19,7 +19,8 @@ import pandas as pd
 
 from waldo_utils.disk import locks
 from waldo_utils.disk.files import sha256, write_atomically
-from waldo_utils.study import ROOT, Study
+from waldo_utils.disk.homes import WORK as ROOT
+from waldo_utils.study import Study
 
 # First part of an artifact's name -> the notebook that writes it and the settings it depends on.
 WRITERS = {

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from waldo_utils.disk import artifacts
 from waldo_utils.disk.artifacts import write_atomically
+from waldo_utils.disk.homes import WORK
 from waldo_utils.experiments import storage
 from waldo_utils.experiments.timing import in_turns, matrix_rate, peak_memory, tf32
 from waldo_utils.models.devices import device
@@ -31,9 +32,9 @@ from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import approximate
 from waldo_utils.retrieval.exact import nearest_neighbors, reorder
 from waldo_utils.retrieval.reranking import PAIRS, rerank_scores
-from waldo_utils.study import ROOT, Study
+from waldo_utils.study import Study
 
-FOLDER = ROOT / "results" / "benchmarks"
+FOLDER = WORK / "results" / "benchmarks"
 DIM, HEADS, PLACES = 128, 4, 49  # of the study's local features
 SIZES = {"published (6 layers, 1024)": (6, 1024), "small (2 layers, 256)": (2, 256)}  # layers, feed-forward
 SOP_QUERIES, SOP_DEPTH = 60_502, 100

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from waldo_utils.data import checks, manifests, photo_cache, transforms
 from waldo_utils.disk import artifacts
+from waldo_utils.disk.homes import WORK
 from waldo_utils.evaluation import metrics, reported, tables
 from waldo_utils.models import starting_weights, weight_files
 from waldo_utils.models.image_model import ImageModel
@@ -23,7 +24,6 @@ from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact
 from waldo_utils.retrieval.features import extract_features
 from waldo_utils.retrieval.reranking import rerank_scores
-from waldo_utils.study import ROOT
 
 SHORTLIST = 100
 RESIZE, CROP = 256, 224  # pixels
@@ -32,7 +32,7 @@ PARTS = {
     "remap_local.": "local_head.",
 }  # published -> ours; other names: the backbone's
 MATCHER_PARTS = {"matcher.seg_encoder.": "segment.", "matcher.classifier.": "score.", "matcher.": ""}
-LISTING = ROOT / "data" / "published" / "unreadable.csv"  # of photos that stop the test
+LISTING = WORK / "data" / "published" / "unreadable.csv"  # of photos that stop the test
 UNUSED = ("classifier.weight", "classifier.bias")
 
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from waldo_utils.figures import fonts
 from waldo_utils.figures.style import GREEN, GREY, STYLE, VERMILION
 
 RIGHT, WRONG, QUERY = GREEN, VERMILION, "#222222"
@@ -24,6 +25,7 @@ def photo_sheet(photos: Sequence, columns: int, titles: Sequence[str] | None = N
         titles: one per photo.
     """
     rows = -(-len(photos) // columns)
+    titles, families = fonts.legible(titles) if titles else (None, None)
     lines = max(title.count("\n") + 1 for title in titles) if titles else 0
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
@@ -34,7 +36,7 @@ def photo_sheet(photos: Sequence, columns: int, titles: Sequence[str] | None = N
         for i, (ax, photo) in enumerate(zip(axes.flat, photos, strict=False)):
             _show(ax, photo)
             if titles:
-                ax.set_title(titles[i], fontsize=10)
+                ax.set_title(titles[i], fontsize=10, fontfamily=families, parse_math=False)
         figure.tight_layout(pad=0.3)
     plt.close(figure)
     return figure
@@ -246,10 +248,11 @@ def answer_grid(
             )
             _framed(ax, photo, color, mark)
             ax.set_title(f"{i + 1} (was {row['global rank']})", fontsize=11)
-            name = row["product"].split("/")[-1]
+            (name,), families = fonts.legible([row["product"].split("/")[-1][:16]])
             ax.set_xlabel(
-                f"{name[:16]}\nscore {row['score']:.2f}" if name else f"score {row['score']:.2f}",
+                f"{name[:24]}\nscore {row['score']:.2f}" if name else f"score {row['score']:.2f}",
                 fontsize=9,
+                fontfamily=families,
                 parse_math=False,  # a folder may be called $x
             )
         figure.tight_layout(pad=0.5, h_pad=1.2)
