@@ -127,7 +127,6 @@ def test_a_tilde_is_the_home_wherever_a_path_is_given(tmp_path, monkeypatch, cap
 # ---------------------------------------------------------------- no module of one system, UTF-8 whatever the locale
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
-LATER = {"run", "training"}  # changed elsewhere at this moment
 
 
 def room(path):
@@ -151,7 +150,7 @@ def test_every_module_is_imported_where_modules_of_posix_lack():
     names = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for path in MODULES
-        if room(path) not in LATER and path.stem not in ("__main__", "page", "demo_pictures", "latency")
+        if path.stem not in ("__main__", "page", "demo_pictures", "latency")
     ]
     command = [sys.executable, "-c", HIDDEN, *names]
     ended = subprocess.run(
@@ -189,9 +188,7 @@ def test_a_text_without_its_encoding_is_seen():
     assert unnamed('a.read_text(encoding="utf-8")\na.open("rb")\nImage.open(a)\nos.open(a)') == []
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in MODULES if room(p) not in LATER], ids=lambda p: str(p.relative_to(PACKAGE))
-)
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_every_text_names_its_encoding(path):
     assert unnamed(path.read_text(encoding="utf-8")) == []
 

@@ -7,7 +7,7 @@ from jupyter_bbox_widget import BBoxWidget
 from traitlets import Int
 
 SMALLEST_BOX = 5  # pixels of the screen
-MEND = (Path(__file__).parent / "canvas.js").read_text()
+MEND = (Path(__file__).parent / "canvas.js").read_text(encoding="utf-8")
 
 
 def adapted(module: str) -> str:

@@ -30,7 +30,7 @@ NONE = -1  # no example
 EMPTY = base64.b64decode(b"R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")  # one clear pixel
 WHERE = {"global": "global model", "reranked": "after reranking"}
 ORDERS = tuple(WHERE)
-STYLE = f"<style>{(Path(__file__).parent / 'demo.css').read_text()}</style>"
+STYLE = f"<style>{(Path(__file__).parent / 'demo.css').read_text(encoding='utf-8')}</style>"
 
 
 def shown(photo: Image.Image) -> tuple[Image.Image, float]:

@@ -415,7 +415,7 @@ def keep(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
     new = pd.read_csv(io.StringIO(table.to_csv(index=False)))
     try:
         old = artifacts.load_table(study, name)
-        facts = json.loads(path.with_suffix(".json").read_text()).get("machine")
+        facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8")).get("machine")
     except (FileNotFoundError, ValueError):  # never measured, or with other settings
         facts = None
     if facts is None or not _cases(old).equals(_cases(new)):

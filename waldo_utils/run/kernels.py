@@ -277,6 +277,6 @@ def kernel_folder() -> Path:
         "metadata": {"supported_encryption": "curve"},
     }
     path, text = folder / "kernels" / "waldo" / "kernel.json", json.dumps(spec)
-    if not path.exists() or path.read_text() != text:
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_atomically(path, lambda partial: partial.write_text(text))
     return folder

@@ -82,7 +82,7 @@ def sources(notebook: Path, package: Path = ROOT / "waldo_utils") -> list[Path]:
             ):
                 if path.exists() and path not in found:
                     found.add(path)
-                    waiting.append(path.read_text())
+                    waiting.append(path.read_text(encoding="utf-8"))
     return sorted(found)
 
 
@@ -318,7 +318,7 @@ def _is_current(stage: Stage, fingerprint: str, folders: Folders) -> bool:
     stamp = _stamp(stage, folders)
     if not stamp.exists() or not _executed(stage, folders).exists():
         return False
-    lines = stamp.read_text().split("\n")
+    lines = stamp.read_text(encoding="utf-8").split("\n")
     outputs = [line.partition("/") for line in lines[2:]]
     return lines[0] == fingerprint and all(
         (getattr(folders, root) / path).exists() for root, _, path in outputs

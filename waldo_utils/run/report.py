@@ -49,7 +49,7 @@ def write_report(study: Study, notebooks: list[Path], path: Path) -> None:
         chapters.append(_chapter(notebook.stem, content))
         picture = picture or _first_picture(content)
     headline, table = _headline(path.parent / "tables" / "main.csv")
-    template = jinja2.Template((Path(__file__).parent / "report.html.j2").read_text())
+    template = jinja2.Template((Path(__file__).parent / "report.html.j2").read_text(encoding="utf-8"))
     page = template.render(
         title=html.escape(f"Where's Waldo? Profile {study.name}"),
         summary=html.escape(study.summary),
