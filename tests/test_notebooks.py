@@ -229,7 +229,8 @@ def test_an_unknown_profile_gives_the_sentence_of_the_command_line(tmp_path):
 
 
 def test_a_notebook_can_be_stepped_through_where_it_lies(monkeypatch):
-    """As JupyterLab does it: the kernel starts in the notebook's folder, the profile is typed into its cell."""
+    """As JupyterLab does it: the kernel starts in the notebook's folder, the profile is typed into its
+    cell."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = nbformat.read(ROOT / "notebooks" / "08_results.ipynb", as_version=4)
     there = set((ROOT / "notebooks").iterdir())

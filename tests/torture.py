@@ -55,7 +55,8 @@ def copy_project(folder: Path) -> Path:
 
 
 def copy_kept(source: Path, project: Path, profile: str) -> None:
-    """Copy what a rerun keeps to a project: the profile's clock times and what its run took, and the benchmarks."""
+    """Copy what a rerun keeps to a project: the profile's clock times and what its run took, and the
+    benchmarks."""
     folder = source / "results" / profile
     kept = [path for path in folder.rglob("*") if path.name == "runs.json" or path.name.startswith(CLOCK)]
     kept += (source / "results" / "benchmarks").glob("*")

@@ -124,7 +124,7 @@ def test_a_tilde_is_the_home_wherever_a_path_is_given(tmp_path, monkeypatch, cap
     assert not {"~", "x"} & {path.name for path in tmp_path.iterdir()}
 
 
-# ---------------------------------------------------------------- no module of one system, UTF-8 whatever the locale
+# ---------------------------------------------------------------- any system, any locale
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 

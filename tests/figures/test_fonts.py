@@ -1,4 +1,5 @@
-"""Names in letters that the figures' font lacks: drawn with another font, or written as codes, never as boxes."""
+"""Names in letters that the figures' font lacks: drawn with another font, or written as codes, never as
+boxes."""
 
 import pandas as pd
 import pytest

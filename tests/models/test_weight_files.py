@@ -1,4 +1,5 @@
-"""Files of weights: what a file is decides what is said of it, and tensors are taken wherever that is safe."""
+"""Files of weights: what a file is decides what is said of it, and tensors are taken wherever that is
+safe."""
 
 import argparse
 import collections

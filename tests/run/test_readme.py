@@ -1,4 +1,5 @@
-"""The README: its tables come from the result tables, its commands and links work, and a stranger can read it."""
+"""The README: its tables come from the result tables, its commands and links work, and a stranger can read
+it."""
 
 import re
 import shlex

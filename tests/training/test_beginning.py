@@ -1,4 +1,5 @@
-"""What every training starts from: the start's projections and neighbors, by photos and by the trunk's maps."""
+"""What every training starts from: the start's projections and neighbors, by photos and by the trunk's
+maps."""
 
 from dataclasses import replace
 

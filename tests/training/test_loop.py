@@ -300,7 +300,8 @@ def test_pair_scores_are_those_of_single_pairs():
 
 
 def test_local_matching_by_hand():
-    """Two patches: the long one finds itself, the short one nothing; a gallery of the short one alone is no match."""
+    """Two patches: the long one finds itself, the short one nothing; a gallery of the short one alone is no
+    match."""
     query = torch.tensor([[3.0, 0.0], [0.0, 1.0]])[None, :, None]  # (1, D, 1, 2): patches (3, 0) and (0, 1)
     gallery = torch.tensor([[1.0], [0.0]])[None, :, None]  # one patch (1, 0)
     assert reranking.match_maps(query, gallery).item() == pytest.approx(3 / 4)

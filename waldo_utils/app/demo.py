@@ -365,8 +365,8 @@ class Demo:
 
     def _lay_out(self) -> widgets.VBox:
         wrap = widgets.Layout(display="flex", flex_flow="row wrap")
-        # Cards take even places and a comparison the odd one after its card: a line of its own, below the line of
-        # cards in which it was asked for, whose gap the next cards fill.
+        # Cards take even places and a comparison the odd one after its card: a line of its own, below the
+        # line of cards in which it was asked for, whose gap the next cards fill.
         grid = widgets.Layout(
             display="grid",
             grid_template_columns="repeat(auto-fill, 108px)",

@@ -353,8 +353,8 @@ def told_as_gone(opened: Index, output: Path, rows: Iterable[int]) -> str:
 
 
 def _calibrate(models: Models, gallery: Gallery) -> Threshold | None:
-    """Return the threshold of a folder whose sub-folders name at least ten products of two photos or more, else
-    None; None too where nothing reranks, whose scores it would judge."""
+    """Return the threshold of a folder whose sub-folders name at least ten products of two photos or more,
+    else None; None too where nothing reranks, whose scores it would judge."""
     if models.reranker is None:
         return None
     queries = rejection.labelled_rows(gallery.products, CALIBRATION_QUERIES)

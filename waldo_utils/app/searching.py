@@ -94,8 +94,8 @@ class Answer:
 
 
 def open_models(study: Study) -> Models:
-    """Return the finetuned models of the seed that did best on validation products, or ImageNet's network, which
-    gives the global order alone, where none are trained.
+    """Return the finetuned models of the seed that did best on validation products, or ImageNet's network,
+    which gives the global order alone, where none are trained.
 
     Raises:
         ValueError: the trained models are of other settings.
@@ -143,8 +143,8 @@ def open_models(study: Study) -> Models:
 def study_gallery(study: Study, models: Models, split: str) -> Gallery:
     """Return the photos of one split as a gallery.
 
-    Trained models take the features that the notebooks left; those of an untrained network are computed once and
-    kept under `demo/`.
+    Trained models take the features that the notebooks left; those of an untrained network are computed once
+    and kept under `demo/`.
 
     Args:
         study: whose notebook 01 has run.
@@ -264,7 +264,8 @@ def features(models: Models, batch: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 @torch.inference_mode()
 def score(models: Models, query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    """Return the reranker's (K,) scores of a query's (D, h, w) local features against (K, D, h, w) of a gallery.
+    """Return the reranker's (K,) scores of a query's (D, h, w) local features against (K, D, h, w) of a
+    gallery.
 
     In float32: one search is fast enough so, and bfloat16 rounds close scores to ties.
 

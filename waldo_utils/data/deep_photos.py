@@ -1,8 +1,8 @@
 """Photos of more than 8 bits a sample, brought to 8 without becoming another picture.
 
 The rule for whole numbers: the brightest value is 2 ** bits - 1, where the file states its bits (a TIFF in
-BitsPerSample if that is less than the 16 of the container, or in MaxSampleValue or SMaxSampleValue; a PNG in sBIT;
-a PGM by its maximum) and its values keep to that. A file that states nothing, or less than it holds, is
+BitsPerSample if that is less than the 16 of the container, or in MaxSampleValue or SMaxSampleValue; a PNG in
+sBIT; a PGM by its maximum) and its values keep to that. A file that states nothing, or less than it holds, is
 scaled by the smallest of 8, 10, 12, 14 and 16 bits that holds its highest value, for cameras and scanners
 write 10 and 12 bits into files of 16 and say no more. So a photo that is really nearly black and states
 nothing becomes brighter. The rule for floating point: values lie in [0, 1]; others are refused.

@@ -1,4 +1,5 @@
-"""One walker of folders: which files are photos, what is passed over and why, and names in any normal form."""
+"""One walker of folders: which files are photos, what is passed over and why, and names in any normal
+form."""
 
 import os
 import unicodedata

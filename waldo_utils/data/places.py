@@ -113,8 +113,8 @@ def _found(name: str) -> Iterator[tuple[Path, Path | None]]:
 
 
 def _locate(place: Path, mark: str, folders: tuple[str, ...]) -> Path | None:
-    """Return the folder below a place that holds the mark, or else its zip file. Where the place itself may be
-    the folder ("" is one of the folders), one folder deeper too.
+    """Return the folder below a place that holds the mark, or else its zip file. Where the place itself may
+    be the folder ("" is one of the folders), one folder deeper too.
 
     Names are taken in any capitals, and archives as browsers number them: "Name (1).zip".
     """

@@ -49,18 +49,18 @@ TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")  # what a PNG says beside its pictu
 def read_photo(source: Path | BinaryIO, name: str | None = None) -> Image.Image:
     """Return a photo upright (EXIF rotation applied) and in RGB.
 
-    Grey, palette and CMYK photos are converted, those of more than 8 bits by the rule of `deep_photos`, colors
-    of a profile as they are. Transparent parts become white, of an animation the first frame counts. A JPEG of
-    more than 180 megapixels is read at half, a quarter or an eighth of its scale. What a file holds is told
-    by its content, not its name.
+    Grey, palette and CMYK photos are converted, those of more than 8 bits by the rule of `deep_photos`,
+    colors of a profile as they are. Transparent parts become white, of an animation the first frame counts. A
+    JPEG of more than 180 megapixels is read at half, a quarter or an eighth of its scale. What a file holds
+    is told by its content, not its name.
 
     Args:
         source: a file, or the opened bytes of one.
         name: what errors call it; None: its path.
 
     Raises:
-        ValueError: the file is no photo, is cut off, is too large (a JPEG of more than a gigapixel, another of
-            more than 180 megapixels), or holds values without one meaning; names the file.
+        ValueError: the file is no photo, is cut off, is too large (a JPEG of more than a gigapixel, another
+            of more than 180 megapixels), or holds values without one meaning; names the file.
     """
     path = name or source
     try:
@@ -111,7 +111,8 @@ def _upright(file: BinaryIO) -> Image.Image:
 
 
 def _open(file: BinaryIO) -> ImageFile.ImageFile:
-    """Return a photo with its header read; how large it may be is decided here, which `Image.open` would do."""
+    """Return a photo with its header read; how large it may be is decided here, which `Image.open` would
+    do."""
     file.seek(0)
     head, fault = file.read(16), ""
     for name in _formats():

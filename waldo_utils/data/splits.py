@@ -20,8 +20,8 @@ class Split:
     Attributes:
         rows: the N rows of the manifest, with its index.
         photos: the N photos, in the order of `rows`.
-        maps: what the frozen trunk of the image model gives of them (`trunk_maps.TrunkMaps`), where a study computes
-            with it.
+        maps: what the frozen trunk of the image model gives of them (`trunk_maps.TrunkMaps`), where a study
+            computes with it.
     """
 
     rows: pd.DataFrame

@@ -1,5 +1,5 @@
-"""Where the project keeps things: in its checkout, or, where only the package is installed, in the user's data
-folder."""
+"""Where the project keeps things: in its checkout, or, where only the package is installed, in the user's
+data folder."""
 
 import os
 import sys

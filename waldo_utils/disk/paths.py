@@ -4,8 +4,8 @@ from pathlib import Path
 
 
 def given(text: str | Path) -> Path:
-    """Return a path that a user gave: `~` is the user's home, as the shell writes it only for a word of its own
-    and not within `--output=~/x`; all else is relative to where the user stands.
+    """Return a path that a user gave: `~` is the user's home, as the shell writes it only for a word of its
+    own and not within `--output=~/x`; all else is relative to where the user stands.
 
     Raises:
         ValueError: it names the home of a user whom the system does not know.

@@ -55,8 +55,8 @@ def beside_published_counts(counts: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside_reported(table: pd.DataFrame, reported: pd.DataFrame, key: str = "method") -> pd.DataFrame:
-    """Join the reported figures to ours: our rows first, in their order, then what was reported and not run; columns
-    `R@k reported` after ours."""
+    """Join the reported figures to ours: our rows first, in their order, then what was reported and not run;
+    columns `R@k reported` after ours."""
     named = reported.rename(columns={column: f"{column} reported" for column in reported.columns.drop(key)})
     order = {name: place for place, name in enumerate(pd.concat([table[key], reported[key]]).unique())}
     joined = named.merge(table, on=key, how="outer")

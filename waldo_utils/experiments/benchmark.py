@@ -408,8 +408,8 @@ def keep(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
     """Save a result table of clock times, unless one of the same cases is there, and return the kept one.
 
     Times differ with each run and machine. So the first measurement stays until somebody measures anew on
-    purpose (`python -m waldo_utils run --measure`), and a rerun changes no file. Cases are the columns that hold
-    no decimal numbers.
+    purpose (`python -m waldo_utils run --measure`), and a rerun changes no file. Cases are the columns that
+    hold no decimal numbers.
     """
     path = artifacts.results_folder(study) / "tables" / f"{name}.csv"
     new = pd.read_csv(io.StringIO(table.to_csv(index=False)))

@@ -20,14 +20,14 @@ Method = Callable[[Study, int], np.ndarray]
 
 
 def untrained(study: Study, seed: int, name: str = "untrained") -> np.ndarray:
-    """Return the shortlists of the averaged map that nothing has trained, "untrained" or its "principal" axes; the
-    same for every seed."""
+    """Return the shortlists of the averaged map that nothing has trained, "untrained" or its "principal"
+    axes; the same for every seed."""
     return artifacts.load_array(study, f"global/{name}_test_neighbors")
 
 
 def searched(study: Study, seed: int, kind: str = "") -> np.ndarray:
-    """Return the shortlists of CO as the search gave them; with `kind` "mixed_", of its weights mixed with their
-    start."""
+    """Return the shortlists of CO as the search gave them; with `kind` "mixed_", of its weights mixed with
+    their start."""
     return artifacts.load_array(study, f"global/seed{seed}/{kind}test_neighbors")
 
 

@@ -1,10 +1,10 @@
 """The authors' published checkpoints in our models, and the paper's test on them: nothing is trained here.
 
-A checkpoint is what `torch.save` wrote: a state dict, or a dict that holds it as `state`, `state_dict` or `model`, perhaps with every
-name below `module.` (repository uvavision/RerankingTransformer, folder RRT_SOP). It holds a ResNet-50 under
-torchvision's names, `remap` (the global head), `remap_local` (the local head, whose features are not
-normalized), `matcher` (the reranker; a global checkpoint may lack it), an unused `classifier`, and `mean` and
-`std`, by which the model normalizes photos.
+A checkpoint is what `torch.save` wrote: a state dict, or a dict that holds it as `state`, `state_dict` or
+`model`, perhaps with every name below `module.` (repository uvavision/RerankingTransformer, folder RRT_SOP).
+It holds a ResNet-50 under torchvision's names, `remap` (the global head), `remap_local` (the local head,
+whose features are not normalized), `matcher` (the reranker; a global checkpoint may lack it), an unused
+`classifier`, and `mean` and `std`, by which the model normalizes photos.
 """
 
 import json

@@ -135,7 +135,8 @@ def batch_memory(settings: GlobalStage, batches: Sequence[int], micro_batch: int
     """Measure the memory that one step of the global model's training needs, with and without gradient
     caching.
 
-    Each size runs in a process of its own, on random photos or the trunk's maps of them, with BatchNorm in eval mode.
+    Each size runs in a process of its own, on random photos or the trunk's maps of them, with BatchNorm in
+    eval mode.
 
     Args:
         settings: backbone, photo size, and whether the trunk stays as it starts (`views`).

@@ -1,7 +1,7 @@
 """The networks that an image model can stand on, by name.
 
-A backbone turns photos into its last feature map. It is cut in two: a `trunk`, which a study may leave as it starts
-and compute once per photo, and a `tail` that trains.
+A backbone turns photos into its last feature map. It is cut in two: a `trunk`, which a study may leave as it
+starts and compute once per photo, and a `tail` that trains.
 """
 
 import difflib
@@ -72,8 +72,8 @@ class ResNet50(Backbone):
 class EfficientNetLite0(Backbone):
     """EfficientNet-Lite0: 4.65 M parameters, stride 32, 224-pixel photos give a 7 x 7 x 1280 map.
 
-    The trunk ends at stride 16 (14 x 14 x 112 of 224-pixel photos). Tensors have timm's names. The published weights
-    want bytes normalized by (x - 127) / 128.
+    The trunk ends at stride 16 (14 x 14 x 112 of 224-pixel photos). Tensors have timm's names. The published
+    weights want bytes normalized by (x - 127) / 128.
     """
 
     channels, trunk_channels = 1280, 112
@@ -153,7 +153,8 @@ def backbone(name: str, pretrained: bool = False) -> Backbone:
 
     Args:
         name: of the backbone.
-        pretrained: for "timm:NAME": with the weights of timm's hub. The others get theirs from `starting_weights`.
+        pretrained: for "timm:NAME": with the weights of timm's hub. The others get theirs from
+            `starting_weights`.
 
     Raises:
         ValueError: there is no such backbone; names the nearest.

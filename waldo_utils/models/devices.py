@@ -16,8 +16,8 @@ def autocast(depthwise: bool = False) -> torch.autocast:
     """Return a context that computes in bfloat16 where the machine has instructions for it, else in float32.
 
     Args:
-        depthwise: whether the network is of depthwise convolutions: on processors these stay in float32, because
-            their backward pass is ten times as slow in bfloat16.
+        depthwise: whether the network is of depthwise convolutions: on processors these stay in float32,
+            because their backward pass is ten times as slow in bfloat16.
     """
     if torch.cuda.is_available():
         return torch.autocast("cuda", torch.bfloat16, enabled=torch.cuda.is_bf16_supported())

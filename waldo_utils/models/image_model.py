@@ -11,7 +11,8 @@ class ImageModel(nn.Module):
     """Photos to one global and a map of local features (RRT; Tan et al., ICCV 2021).
 
     The backbone's last feature map is averaged and projected to the global feature, and projected
-    place by place to the local features, which keep their lengths. Normalization happens in here, so photos come in
+    place by place to the local features, which keep their lengths. Normalization happens in here, so photos
+    come in
     as they are: bytes, or in [0, 1].
 
     `check_range` refuses photos outside [0, 1]; only the ablation that shows what a second normalization does
@@ -38,8 +39,8 @@ class ImageModel(nn.Module):
         """Return the backbone's last (B, channels, h, w) map.
 
         Args:
-            photos: (B, 3, H, W), uint8 or in [0, 1]; or the trunk's maps of them (B, trunk channels, h, w), as
-                `trunk_map` gives them. Their channels tell the two apart.
+            photos: (B, 3, H, W), uint8 or in [0, 1]; or the trunk's maps of them (B, trunk channels, h, w),
+                as `trunk_map` gives them. Their channels tell the two apart.
 
         Raises:
             ValueError: a value of a photo lies outside [0, 1], for example because it was normalized before.

@@ -7,7 +7,8 @@ from torch import Tensor
 def local_matching(query: Tensor, gallery: Tensor) -> Tensor:
     """Score pairs of photos by their patches, (B, h*w, D) local features each.
 
-    Each patch of the query takes its best cosine in the gallery photo and counts by the length of its feature, which
+    Each patch of the query takes its best cosine in the gallery photo and counts by the length of its
+    feature, which
     tells the product from the place it stands in. One way only: a gallery photo of plain patches is near to
     everything.
 

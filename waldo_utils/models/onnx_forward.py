@@ -15,8 +15,8 @@ Forward = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 def features_of(model: ImageModel) -> Forward:
-    """Return a function from a batch (see `ImageModel.feature_map`) to its global (B, D) and local (B, D, h, w)
-    features, without gradients."""
+    """Return a function from a batch (see `ImageModel.feature_map`) to its global (B, D) and local (B, D, h,
+    w) features, without gradients."""
     return _forward(model, _Features)
 
 
@@ -64,8 +64,9 @@ class _TrunkMap(_Part):
 def _forward(model: ImageModel, part: type[_Part]) -> Forward:
     """Return the forward of a part of the model in eval mode, as its weights are now.
 
-    By ONNX Runtime in float32 where the model stands on a processor and its backbone is of depthwise convolutions,
-    which torch computes slowly there; else by torch, in bfloat16 where the machine has instructions for it.
+    By ONNX Runtime in float32 where the model stands on a processor and its backbone is of depthwise
+    convolutions, which torch computes slowly there; else by torch, in bfloat16 where the machine has
+    instructions for it.
     """
     by_onnx = model.backbone.depthwise and device().type == "cpu"
     sessions: dict[tuple[int, ...], Forward] = {}

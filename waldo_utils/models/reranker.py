@@ -19,9 +19,9 @@ class RerankingTransformer(nn.Module):
     Args:
         dim: width, which is that of the local features.
         heads, layers, feedforward: of the encoder.
-        matching: add `matching.local_matching` of the pair, times a number that is learned, to the score, and start
-            with a read-out of zero: a short training then improves on matching instead of inventing it. Not
-            published.
+        matching: add `matching.local_matching` of the pair, times a number that is learned, to the score, and
+            start with a read-out of zero: a short training then improves on matching instead of inventing it.
+            Not published.
     """
 
     def __init__(

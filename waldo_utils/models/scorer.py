@@ -66,8 +66,8 @@ class Scorer:
             side: `QUERY` or `GALLERY`.
 
         Returns:
-            (R, h * w, 4 * D) in the scorer's precision, on the device; 5 * D with the local features themselves,
-            where the reranker matches them.
+            (R, h * w, 4 * D) in the scorer's precision, on the device; 5 * D with the local features
+            themselves, where the reranker matches them.
 
         Raises:
             ValueError: the features are not finite.

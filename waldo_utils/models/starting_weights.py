@@ -20,9 +20,9 @@ LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db
 def image_model(settings: GlobalStage, projected: bool = True) -> ImageModel:
     """Return an image model with its starting weights, without projections if so wanted.
 
-    "imagenet": the backbone's ImageNet weights, heads at random, as published. Those of ResNet-50 are torchvision's
-    (downloaded once), those of EfficientNet-Lite0 come with the installed packages, those of "timm:NAME" from timm's
-    hub. "random": everything at random.
+    "imagenet": the backbone's ImageNet weights, heads at random, as published. Those of ResNet-50 are
+    torchvision's (downloaded once), those of EfficientNet-Lite0 come with the installed packages, those of
+    "timm:NAME" from timm's hub. "random": everything at random.
 
     Raises:
         ValueError: the start or the backbone is unknown, or the weights belong to another architecture.
@@ -79,8 +79,8 @@ def packaged_file() -> Path:
 def lite0_name(key: str) -> str:
     """Return the name in `backbones.EfficientNetLite0` of a tensor of the packaged file.
 
-    The package counts blocks through, from 0 to 15; here they are counted by stage. Its layers are called by what
-    they do, here by their place.
+    The package counts blocks through, from 0 to 15; here they are counted by stage. Its layers are called by
+    what they do, here by their place.
     """
     outer = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
     separable = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}

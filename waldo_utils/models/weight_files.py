@@ -1,4 +1,5 @@
-"""One reader of files of weights: what a file is decides what is said of it, and only tensors are ever read."""
+"""One reader of files of weights: what a file is decides what is said of it, and only tensors are ever
+read."""
 
 import argparse
 import re

@@ -27,12 +27,13 @@ def extract_features(
 
     Args:
         model: the image model; it is put into eval mode.
-        photos: N photos, each a (3, h, w) uint8 tensor, for example a `photo_cache.PhotoCache`; or the maps that the
-            model's trunk gives of them.
+        photos: N photos, each a (3, h, w) uint8 tensor, for example a `photo_cache.PhotoCache`; or the maps
+            that the model's trunk gives of them.
         transform: see `PhotoBatches`; None for maps.
         batch: photos per forward pass.
         partial: a folder that keeps what is done until all is, so that a killed extraction goes on there;
-            None: nothing is kept. It tells other weights, transforms and numbers of photos by itself, other photos
+            None: nothing is kept. It tells other weights, transforms and numbers of photos by itself, other
+                photos
             by its name: see `artifacts.partial_path`.
 
     Returns:
@@ -69,7 +70,8 @@ def average_maps(
     transform: Callable[[Tensor, torch.Generator], Tensor] | None,
     batch: int = 64,
 ) -> np.ndarray:
-    """Compute the backbone's last map of photos, averaged over its places: what the global projection starts from.
+    """Compute the backbone's last map of photos, averaged over its places: what the global projection starts
+    from.
 
     Args:
         model, photos, transform, batch: as of `extract_features`.

@@ -1,4 +1,5 @@
-"""The maps that a frozen trunk gives of photos, computed once: what follows then costs a fraction of the network."""
+"""The maps that a frozen trunk gives of photos, computed once: what follows then costs a fraction of the
+network."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,8 @@ from waldo_utils.retrieval.batches import CropBatches, PhotoBatches
 
 
 class TrunkMaps(Sequence):
-    """The trunk's maps of N photos, each in one or several views: item i is that of photo i in its plain view.
+    """The trunk's maps of N photos, each in one or several views: item i is that of photo i in its plain
+    view.
 
     Args:
         maps: (N, V, c, h, w) float16; view 0 is the photo as the test sees it, the others are random crops.
@@ -45,7 +47,8 @@ class TrunkMaps(Sequence):
 
 
 class ViewBatches(CropBatches):
-    """Batches for training from the trunk's maps, a view of each photo drawn at random: (B, c, h, w) float16."""
+    """Batches for training from the trunk's maps, a view of each photo drawn at random: (B, c, h, w)
+    float16."""
 
     def __init__(self, photos: TrunkMaps, batches: list[np.ndarray], seed: int):
         super().__init__(photos, batches, None, seed)
@@ -74,7 +77,8 @@ def compute_trunk_maps(
     batch: int = 32,
     partial: Path | None = None,
 ) -> np.ndarray:
-    """Compute the maps that a model's trunk gives of photos, one plain view and `views` - 1 random crops each.
+    """Compute the maps that a model's trunk gives of photos, one plain view and `views` - 1 random crops
+    each.
 
     Args:
         model: its trunk is used; it is put into eval mode.

@@ -36,8 +36,8 @@ def settle(path: Path) -> None:
 
 
 def _passing(output: dict) -> bool:
-    """Return whether an output says something of its run only: a progress bar, a warning, or a widget, which is
-    nothing without its kernel."""
+    """Return whether an output says something of its run only: a progress bar, a warning, or a widget, which
+    is nothing without its kernel."""
     return output.get("name") == "stderr" or WIDGET in output.get("data", {})
 
 

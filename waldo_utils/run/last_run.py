@@ -16,7 +16,8 @@ def sentence(study: Study, stem: str) -> str:
         stem: of the notebook's file.
 
     Returns:
-        One sentence; that it was not measured yet, where the results hold no record of a run with the notebook.
+        One sentence; that it was not measured yet, where the results hold no record of a run with the
+        notebook.
     """
     rows = [row for row in resources.rows(results_folder(study)) if stem in row["minutes"]]
     if not rows:

@@ -154,7 +154,8 @@ def profile_page(name: str) -> str:
 
 
 def _readable(name: str, frame: pd.DataFrame) -> str:
-    """Return a table for reading: paired differences one row a pair, the grid of transforms one row a transform."""
+    """Return a table for reading: paired differences one row a pair, the grid of transforms one row a
+    transform."""
     if name == "transforms":
         frame = frame[
             (frame.stage == "both") | (frame.severity == "one level") & (frame.stage == "shortlist")
@@ -180,7 +181,8 @@ def _readable(name: str, frame: pd.DataFrame) -> str:
 
 
 def benchmarks() -> str:
-    """Return the page of clock times and memory: what each machine needed for each profile, search, reranking."""
+    """Return the page of clock times and memory: what each machine needed for each profile, search,
+    reranking."""
     lines = [WRITTEN, "# Speed and memory", ""]
     lines.append(
         "One machine's each, kept until they are measured anew: `make study MEASURE=1`, "
@@ -226,7 +228,8 @@ def resource_table() -> str:
 
 
 def speed_table(folder: Path = benchmark.FOLDER) -> str:
-    """Return what `benchmark --full` measured of reranking, and what the precisions change in each profile."""
+    """Return what `benchmark --full` measured of reranking, and what the precisions change in each
+    profile."""
     speeds, facts = benchmark.kept("speed_reranking", folder)
     searches, _ = benchmark.kept("speed_search", folder)
     if not facts:
@@ -273,7 +276,8 @@ def memory_table(folder: Path = benchmark.FOLDER) -> str:
 
 
 def first_picture() -> Image.Image | None:
-    """Return the first query of the picture before and after reranking, of real photos where they were run."""
+    """Return the first query of the picture before and after reranking, of real photos where they were
+    run."""
     found = [ROOT / "results" / name / "figures" / "before_after.png" for name in ("grocery", "mini")]
     for path in found:
         if path.exists():

@@ -44,7 +44,8 @@ def filled(text: str, path: Path) -> str:
 
 
 def main_table() -> str:
-    """Return the reported figures beside those of each profile that ran, in per cent, and what the gains are."""
+    """Return the reported figures beside those of each profile that ran, in per cent, and what the gains
+    are."""
     mains = {name: find_table(name, "main") for name in SHOWN}
     ran = {name: table for name, table in mains.items() if table is not None}
     heads = ["Recall@1 / 10 / 100, %", "reported"] + [f"[`{name}`](results/{name})" for name in ran]
@@ -89,7 +90,8 @@ def _gains(profile: str) -> str:
 
 
 def profile_table() -> str:
-    """Return the profiles whose results are kept: what each is, and what its run took where that was measured."""
+    """Return the profiles whose results are kept: what each is, and what its run took where that was
+    measured."""
     cells = []
     for name in SHOWN:
         took = [
@@ -101,7 +103,8 @@ def profile_table() -> str:
 
 
 def notebook_list(folder: Path = ROOT / "notebooks") -> str:
-    """Return the notebooks in the order they run, each linked to its executed copies: its title to the first."""
+    """Return the notebooks in the order they run, each linked to its executed copies: its title to the
+    first."""
     lines = []
     for stage in pipeline.STAGES:
         title, _ = head(folder / f"{stage.stem}.ipynb")

@@ -1,4 +1,5 @@
-"""What a study starts from: its frozen trunk's maps, its start's projections, and how far they go untrained."""
+"""What a study starts from: its frozen trunk's maps, its start's projections, and how far they go
+untrained."""
 
 from dataclasses import replace
 
@@ -21,16 +22,17 @@ SOME = 256  # photos whose local features are measured
 
 
 def plain_transform(study: Study) -> TestTransform | None:
-    """Return the transform of photos that are tested on; None where the study computes with its trunk's maps."""
+    """Return the transform of photos that are tested on; None where the study computes with its trunk's
+    maps."""
     return None if study.global_.views else TestTransform(study.global_.resize, study.global_.size)
 
 
 def begin(study: Study, split: dict[str, Split]) -> dict[str, Split]:
     """Prepare what every training of a study starts from, and keep it.
 
-    That is: `global/start`, the weights with their projections; the test neighbors of these weights with nothing
-    trained, by the averaged map itself and by its 128 principal axes of the train photos; and, where the trunk stays
-    as it starts, its maps of all photos.
+    That is: `global/start`, the weights with their projections; the test neighbors of these weights with
+    nothing trained, by the averaged map itself and by its 128 principal axes of the train photos; and, where
+    the trunk stays as it starts, its maps of all photos.
 
     Args:
         study: the settings.
@@ -76,7 +78,8 @@ def with_maps(study: Study, split: dict[str, Split]) -> dict[str, Split]:
 
 
 def _keep_maps(study: Study, model: ImageModel, part: Split, name: str) -> None:
-    """Compute and keep the trunk's maps of a split: several views of train photos, the plain one of others."""
+    """Compute and keep the trunk's maps of a split: several views of train photos, the plain one of
+    others."""
     settings = study.global_
     maps = trunk_maps.compute_trunk_maps(
         model,

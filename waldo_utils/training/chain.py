@@ -1,4 +1,5 @@
-"""The chain of trainings: ImageNet's weights, the global model of every seed, then its reranker, frozen and finetuned.
+"""The chain of trainings: ImageNet's weights, the global model of every seed, then its reranker, frozen and
+finetuned.
 
 What each leaves is kept as artifacts, so that a killed chain goes on where it was.
 """
@@ -25,12 +26,13 @@ STAGES = ("frozen", "finetuned")  # of a reranker's training, each from what the
 
 
 def train_every_seed(study: Study, split: dict[str, Split]) -> pd.DataFrame:
-    """Train CO once per seed from the weights that `beginning.begin` left, and keep what later notebooks read of it.
+    """Train CO once per seed from the weights that `beginning.begin` left, and keep what later notebooks read
+    of it.
 
     That is, for each seed: weights; global and local features, neighbors and similarities of every split;
     `test_epoch<n>`, whether the first neighbor of each test photo is right, of the chosen epoch, and of every
-    epoch where `study.evaluation.watch_test` is on; and the test neighbors and the table of shares of CO's weights
-    mixed with its start.
+    epoch where `study.evaluation.watch_test` is on; and the test neighbors and the table of shares of CO's
+    weights mixed with its start.
 
     Args:
         study: the settings.
@@ -90,8 +92,8 @@ def _train(study: Study, split: dict[str, Split], model: ImageModel, seed: int) 
 
 
 def _mix(study: Study, split: dict[str, Split], model: ImageModel, seed: int) -> None:
-    """Keep the test neighbors of a trained model's weights mixed with their start; validation products choose the
-    share. The model stays as it is."""
+    """Keep the test neighbors of a trained model's weights mixed with their start; validation products choose
+    the share. The model stays as it is."""
     held_out, transform = split["validation"], beginning.plain_transform(study)
     mixture = trained.start(study)
     shares = mixing.choose_share(
@@ -171,7 +173,8 @@ def rerank_every_seed(study: Study, split: dict[str, Split]) -> pd.DataFrame:
 def start_reranker(study: Study, model: ImageModel, train: Split, seed: int) -> RerankingTransformer:
     """Return the transformer as a training starts it.
 
-    Where it matches (see `RerankingTransformer`), its read-out is shifted so that typical pairs have a mean logit of
+    Where it matches (see `RerankingTransformer`), its read-out is shifted so that typical pairs have a mean
+    logit of
     zero: else the first steps of training would go into nothing but that shift.
 
     Args:

@@ -33,13 +33,15 @@ def train_global(
 ) -> pd.DataFrame:
     """Train the image model's backbone and global head with the contrastive loss.
 
-    From a trunk's maps only the rest of the backbone trains, on the views that were computed. BatchNorm stays in eval mode when the backbone starts from trained weights, as published; it trains
-    when `settings.start` is "random". The local head has no part in this loss.
+    From a trunk's maps only the rest of the backbone trains, on the views that were computed. BatchNorm stays
+    in eval mode when the backbone starts from trained weights, as published; it trains when `settings.start`
+    is "random". The local head has no part in this loss.
 
     Args:
         model: trained in place; at the end it holds the weights of the epoch that `validate` liked best,
             the start (epoch 0) included.
-        photos: the N train photos, each a (3, h, w) uint8 tensor; or the maps that the model's trunk gives of them.
+        photos: the N train photos, each a (3, h, w) uint8 tensor; or the maps that the model's trunk gives of
+            them.
         labels: (N,) product of each of them.
         settings: the recipe.
         seed: of the batches and the crops.

@@ -1,4 +1,5 @@
-"""Weights between the start of a training and its end (WiSE-FT; Wortsman et al., CVPR 2022, arXiv 2109.01903).
+"""Weights between the start of a training and its end (WiSE-FT; Wortsman et al., CVPR 2022, arXiv
+2109.01903).
 
 A training on few products forgets some of what its start knew; the mean of both often keeps the best of each.
 """
@@ -13,7 +14,8 @@ SHARES = (0.25, 0.5, 0.75, 1.0)  # of the trained weights that are tried
 
 
 def mixed(start: dict[str, Tensor], end: dict[str, Tensor], share: float) -> dict[str, Tensor]:
-    """Return (1 - share) * start + share * end of two state dicts; what is no floating-point number is the end's."""
+    """Return (1 - share) * start + share * end of two state dicts; what is no floating-point number is the
+    end's."""
     return {
         key: torch.lerp(start[key], value, share) if value.is_floating_point() else value
         for key, value in end.items()

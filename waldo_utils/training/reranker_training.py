@@ -50,7 +50,8 @@ def train_reranker(
     Args:
         model, reranker: trained in place; at the end they hold the weights of the epoch that `validate` liked
             best, the start (epoch 0) included.
-        photos: the N train photos, each a (3, h, w) uint8 tensor; or the maps that the model's trunk gives of them.
+        photos: the N train photos, each a (3, h, w) uint8 tensor; or the maps that the model's trunk gives of
+            them.
         labels: (N,) product of each of them.
         neighbors: (N, K) nearest train photos of each by the *global* model, as rows of `photos`.
         settings: the recipe.
@@ -133,7 +134,8 @@ def reranker_gradients(
 
     Args:
         model, reranker: the models.
-        features: (P, channels, h, w) last maps of the batch's photos; the backbone trains where they have gradients.
+        features: (P, channels, h, w) last maps of the batch's photos; the backbone trains where they have
+            gradients.
         lists: (B, 2 + n) places in it: an anchor, a photo of its product, n photos of others.
             One wrong candidate makes a pair for `pair_loss`, several a list for `list_loss`.
     """
