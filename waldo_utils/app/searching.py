@@ -29,6 +29,11 @@ from waldo_utils.study import Study
 from waldo_utils.training import seeds
 
 DEPTH = 100  # neighbors that a search reranks, as published
+FROM_ONE = (
+    "sop",
+    "sop_form",
+    "rendered",
+)  # sources whose lists count products from 1, as our labels do from 0
 Box = tuple[int, int, int, int]  # left, top, width, height in pixels
 
 
@@ -171,8 +176,9 @@ def study_gallery(study: Study, models: Models, split: str) -> Gallery:
             embedding, local = (artifacts.read_array(path) for path in paths)
         except ValueError as error:
             raise ValueError(f"{error}: remove it, it is made again") from None
-    labels, categories = (part[column].astype(str).to_numpy() for column in ("label", "category"))
-    return Gallery(embedding, local, part.path.tolist(), labels, categories, photos.image)
+    products = (part.label + (study.data.source in FROM_ONE)).astype(str).to_numpy()  # as in their list
+    categories = part.category.astype(str).to_numpy()
+    return Gallery(embedding, local, part.path.tolist(), products, categories, photos.image)
 
 
 # ---------------------------------------------------------------- crops
