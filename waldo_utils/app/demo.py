@@ -123,7 +123,9 @@ class Demo:
             for order in ORDERS
         }
         # Below the row of cards in which it was asked for: see `_lay_out`.
-        self.details = {order: widgets.HTML(layout={"grid_column": "1 / -1"}) for order in ORDERS}
+        self.details = {order: widgets.HTML() for order in ORDERS}
+        for detail in self.details.values():
+            detail.add_class("detail")
         self.page = self._lay_out()
 
         self.upload.observe(self._on_upload, "value")
