@@ -167,8 +167,8 @@ def _add_photos(commands: argparse._SubParsersAction) -> None:
     _add_profile(index, "whose models")
     search = _command(
         commands, "search", _search, "find the product of a photo in an index",
-        "Prints the matches in order, each with its rank before reranking, and whether the product is probably "
-        "in the catalogue.",
+        "Prints the matches in order, each with its rank before reranking, and whether the product is "
+        "probably in the catalogue.",
         "photo.jpg --crop 40,60,300,320 --output matches.png",
     )  # fmt: skip
     search.add_argument("photo", type=Path, metavar="PHOTO")
@@ -284,8 +284,8 @@ def _index(options: argparse.Namespace) -> int:
     print(f"models: {models.weights}", flush=True)
     summary = index.update(options.folder, output, models, options.profile)
     print(
-        f"{summary.added} added, {summary.changed} changed, {summary.removed} removed, {summary.kept} as before, "
-        f"{len(summary.unreadable)} left out"
+        f"{summary.added} added, {summary.changed} changed, {summary.removed} removed, {summary.kept} as "
+        f"before, {len(summary.unreadable)} left out"
     )
     for entry in summary.unreadable[:20]:
         print(f"left out: {faults.printable(entry.fault)}")

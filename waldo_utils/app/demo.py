@@ -213,9 +213,10 @@ class Demo:
         figure = explain.match_figure(self.answer.query, photo, attention, self.models.transform)
         joined = len(attention.links())
         alt = (
-            f"The query and match {place + 1} ({WHERE[order]}), {self._words(row)}, side by side. Bright: patches "
-            f"that attend to the other photo. {joined} numbered lines join the patches that attend to each other "
-            "most."
+            f"The query and match {place + 1} ({WHERE[order]}), {self._words(row)}, side by side. Bright: "
+            "patches "
+            f"that attend to the other photo. {joined} numbered lines join the patches that attend to each "
+            "other most."
         )
         self._clear_details()
         detail = self.details[order]
@@ -224,7 +225,8 @@ class Demo:
         detail.value = (
             f'<div class="pair"><h3>What matched: query and match {place + 1} ({WHERE[order]})</h3>'
             f'<img src="{_png(figure)}" alt="{html.escape(alt, quote=True)}">'
-            "<p>Bright patches attend to the other photo; the same number marks a pair of patches that attend to "
+            "<p>Bright patches attend to the other photo; the same number marks a pair of patches that "
+            "attend to "
             "each other most (first layer of the reranker, mean of its heads). The rim is cropped before the "
             "models see it.</p></div>"
         )
@@ -367,8 +369,8 @@ class Demo:
 
     def _lay_out(self) -> widgets.VBox:
         wrap = widgets.Layout(display="flex", flex_flow="row wrap")
-        # Cards take even places and a comparison the odd one after its card: a line of its own, below the line of
-        # cards in which it was asked for, whose gap the next cards fill.
+        # Cards take even places and a comparison the odd one after its card: a line of its own below the
+        # line of cards in which it was asked for, whose gap the next cards fill.
         grid = widgets.Layout(
             display="grid",
             grid_template_columns="repeat(auto-fill, 108px)",

@@ -50,7 +50,8 @@ def served(profile: str) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "waldo_utils", "demo", "--profile", profile, "--port", str(port), "--no-browser"]  # fmt: skip
+    options = ["--profile", profile, "--port", str(port), "--no-browser"]
+    command = [sys.executable, "-m", "waldo_utils", "demo", *options]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     server = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
     try:

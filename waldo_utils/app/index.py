@@ -166,7 +166,8 @@ def open_index(output: Path, models: Models) -> Index:
         raise ValueError(f"the arrays of {output} cannot be read ({error}): {remedy}") from None
     if (embedding.ndim, local.ndim) != (2, 4) or not len(embedding) == len(local) == len(entries):
         raise ValueError(
-            f"{output} lists {len(entries)} photos but holds features of shapes {embedding.shape} and {local.shape}: {remedy}"
+            f"{output} lists {len(entries)} photos but holds features of shapes {embedding.shape} and "
+            f"{local.shape}: {remedy}"
         )
     if not np.isfinite(embedding).all():
         raise ValueError(f"some features of {output} are not finite: {remedy}")

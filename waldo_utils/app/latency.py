@@ -38,7 +38,8 @@ QUERIES = 100
 def published_models() -> Models:
     """Return models of the published form with random weights."""
     torch.manual_seed(0)
-    image, local, reranker = ImageModel("resnet50").eval(), ImageModel("resnet50").eval(), RerankingTransformer().eval()  # fmt: skip
+    image, local = (ImageModel("resnet50").eval() for _ in range(2))
+    reranker = RerankingTransformer().eval()
     transform = TestTransform(256, 224)
     return Models(image, local, reranker, transform, 256, "random, published form", False, "random")
 

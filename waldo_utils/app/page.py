@@ -50,8 +50,8 @@ def serve(study: Study, port: int, browser: bool) -> int:
     if not (data_folder(study) / "data" / "manifest.csv").exists():
         first = pipeline.STAGES[0].stem
         print(
-            f"profile {study.name!r} has no photos here yet: notebook {first} makes them first, which takes a "
-            "minute or two for `mini` on two cores. The page then opens at once, with these models; "
+            f"profile {study.name!r} has no photos here yet: notebook {first} makes them first, which "
+            "takes a minute or two for `mini` on two cores. The page then opens at once, with these models; "
             f"`make study PROFILE={study.name}` runs the whole study, and the page then has what it trained.",
             flush=True,
         )
@@ -96,7 +96,8 @@ def serve_notebook(notebook: Path, port: int, browser: bool) -> None:
     free = free_port(port)
     taken = "" if free == port else f"port {port} is taken by another program; "
     print(
-        f"{taken}the demo is at http://127.0.0.1:{free}/ (the first visit takes some seconds); Ctrl+C ends it",
+        f"{taken}the demo is at http://127.0.0.1:{free}/ (the first visit takes some seconds); Ctrl+C ends "
+        "it",
         flush=True,
     )
     Voila.launch_instance(

@@ -149,7 +149,7 @@ def _run(
             kernel_manager_class=manager,
             stderr_file=sys.stderr,
             request_save_on_cell_execute=True,
-            store_widget_state=False,  # a widget needs a kernel: its state would be megabytes that show nothing
+            store_widget_state=False,  # without a kernel it would be megabytes that show nothing
         )
         future.set_result("")
     except PapermillExecutionError as error:
@@ -159,8 +159,8 @@ def _run(
         future.set_result(f"{notebook.name}{_last(output)}: its kernel died, perhaps for lack of memory")
     except RuntimeError as error:  # of jupyter_client
         future.set_result(
-            f"{notebook.name}: its kernel did not start ({error}): make sure that memory and the limit of open files "
-            "suffice (`ulimit -a`) and run again"
+            f"{notebook.name}: its kernel did not start ({error}): make sure that memory and the limit of "
+            "open files suffice (`ulimit -a`) and run again"
         )
     except BaseException as error:
         future.set_exception(error)
@@ -254,7 +254,8 @@ def check_place() -> None:
     for folder in (ROOT, Path(sys.prefix)):
         if os.pathsep in str(folder):
             raise ValueError(
-                f"the path of {folder} holds {os.pathsep!r}, which separates paths on this system: rename the folder"
+                f"the path of {folder} holds {os.pathsep!r}, which separates paths on this system: rename "
+                "the folder"
             )
 
 

@@ -127,7 +127,8 @@ def check_parameters(notebook: Path, parameters: dict) -> None:
     unknown = [name for name in parameters if name not in known]
     if unknown:
         raise ValueError(
-            f"{notebook.name} has no parameter {', '.join(map(repr, unknown))}: its parameters are {', '.join(known)}"
+            f"{notebook.name} has no parameter {', '.join(map(repr, unknown))}: its parameters are "
+            f"{', '.join(known)}"
         )
 
 

@@ -37,7 +37,8 @@ def main_table() -> str:
         "\n".join(rows)
         + "\n\n"
         + " ".join(notes)
-        + ' R@1 with its 95 % interval over products; protocol "clean": validation products choose the epoch, the query is left out by its row number.'
+        + ' R@1 with its 95 % interval over products; protocol "clean": validation products choose the '
+        "epoch, the query is left out by its row number."
     )
 
 
@@ -104,9 +105,10 @@ def speed_table(folder: Path = benchmark.FOLDER) -> str:
         rows.append("| " + " | ".join(cells) + " |")
     last = searches.iloc[-1]
     return "\n".join(rows) + (
-        f"\n\nMedians of turns in one run: {facts['processor']}, {facts['threads']} threads, torch {facts['torch']}, "
-        f"{str(facts['date'])[:10]}. Exact search of {last.photos:,.0f} photos among themselves, 101 neighbors: "
-        f"{last.seconds:.1f} s and {last['peak MB']:,.0f} MB."
+        f"\n\nMedians of turns in one run: {facts['processor']}, {facts['threads']} threads, torch "
+        f"{facts['torch']}, "
+        f"{str(facts['date'])[:10]}. Exact search of {last.photos:,.0f} photos among themselves, 101 "
+        f"neighbors: {last.seconds:.1f} s and {last['peak MB']:,.0f} MB."
     )
 
 
@@ -124,8 +126,8 @@ def memory_table(folder: Path = benchmark.FOLDER) -> str:
     lines = [f"Of each figure, {table['imports MB'].median():,.0f} MB are Python with its libraries."]
     for _, row in table[~table.stage.isin(peaks.index)].iterrows():
         lines.append(
-            f"{row.stage[0].upper()}{row.stage[1:]}: {row.photos:,} photos, {row['features MB']:,.0f} MB of features, "
-            f"{row['peak MB']:,.0f} MB at the peak, mapped files counted."
+            f"{row.stage[0].upper()}{row.stage[1:]}: {row.photos:,} photos, {row['features MB']:,.0f} MB "
+            f"of features, {row['peak MB']:,.0f} MB at the peak, mapped files counted."
         )
     return "\n".join(rows) + "\n\n" + " ".join(lines)
 
