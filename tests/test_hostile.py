@@ -1781,7 +1781,7 @@ def test_errors_of_the_system_come_with_a_remedy(monkeypatch, capfd, error, line
     def fail(options):
         raise error
 
-    monkeypatch.setitem(sys.modules["waldo_utils.__main__"]._COMMANDS, "profiles", fail)
+    monkeypatch.setattr(sys.modules["waldo_utils.__main__"], "_profiles", fail)
     assert main(["profiles"]) == 2
     assert capfd.readouterr().err == f"error: {line}\n"
 

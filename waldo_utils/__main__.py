@@ -3,94 +3,33 @@ demo."""
 
 import argparse
 import io
+import shlex
 import sys
+import textwrap
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 
 from waldo_utils.disk import faults, files, homes, locks
 from waldo_utils.disk.paths import given
-from waldo_utils.run import pipeline
+from waldo_utils.run import kernels, pipeline
 from waldo_utils.study import PROFILES
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code; errors of use and of data are one line."""
-    parser = argparse.ArgumentParser(prog="python -m waldo_utils", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="run the notebooks, only what changed")
-    run.add_argument("--profile", default="mini", help=f"one of {', '.join(PROFILES)} (default: mini)")
-    run.add_argument("--force", action="store_true", help="run everything again")
-    run.add_argument(
-        "--measure", action="store_true", help="run everything again, and renew the times that are kept"
-    )
-    run.add_argument("--only", metavar="NOTEBOOK", help="run a single notebook, for example 08_results")
-    run.add_argument(
-        "--param", action="append", default=[], metavar="NAME=VALUE", help="another notebook parameter"
-    )
-    status = commands.add_parser("status", help="say which notebooks are up to date")
-    status.add_argument("--profile", default="mini", help=f"one of {', '.join(PROFILES)} (default: mini)")
-    commands.add_parser("profiles", help="list the profiles")
-    evaluate = commands.add_parser(
-        "evaluate",
-        help="reproduce the paper without training: test a published checkpoint on Stanford Online Products",
-        description="Reproduce the paper without training: the test set of Stanford Online Products, resized to 256 "
-        "and cropped to 224 pixels, searched by the global model (CO) and reranked (CO + RRT).",
-    )
-    evaluate.add_argument(
-        "--checkpoint", type=given, required=True, metavar="FILE", help="published reranking checkpoint (.pt)"
-    )
-    evaluate.add_argument(
-        "--global-checkpoint",
-        type=given,
-        metavar="FILE",
-        help="published global checkpoint, which gives the shortlist (default: the checkpoint's own)",
-    )
-    evaluate.add_argument(
-        "--data", type=given, metavar="PLACE", help="folder or zip file of the photos (default: WALDO_DATA)"
-    )
-    evaluate.add_argument(
-        "--depth", type=int, default=100, help="neighbors reranked per query (default: 100)"
-    )
-    evaluate.add_argument(
-        "--output", type=given, metavar="TABLE.csv", help="also write the table, and its provenance beside it"
-    )
-    readme = commands.add_parser("readme", help="write the README's tables and the pages of results/")
-    readme.add_argument("--check", action="store_true", help="only say whether they agree")
-    index = commands.add_parser("index", help="make or update the index of a folder of photos")
-    index.add_argument("folder", type=given, metavar="FOLDER", help="its sub-folders name products")
-    index.add_argument("--output", type=given, metavar="DIR", help="default: below data/indexes")
-    index.add_argument("--profile", default="mini", help="whose models (default: mini)")
-    search = commands.add_parser("search", help="find the product of a photo in an index")
-    search.add_argument("photo", type=given, metavar="PHOTO")
-    search.add_argument("--crop", metavar="X,Y,W,H", help="left, top, width, height in pixels (default: all)")
-    search.add_argument("--top", type=int, default=10, help="matches to show (default: 10)")
-    search.add_argument("--index", type=given, metavar="DIR", help="default: the index that was made last")
-    search.add_argument("--output", type=given, metavar="PNG", help="also write a picture of the matches")
-    search.add_argument("--json", action="store_true", help="print JSON")
-    benchmark = commands.add_parser("benchmark", help="measure search and reranking on this machine")
-    benchmark.add_argument(
-        "--full", action="store_true", help="galleries up to a million photos (half an hour)"
-    )
-    benchmark.add_argument(
-        "--profile", default="mini", help="whose features galleries are drawn like (default: mini)"
-    )
-    benchmark.add_argument(
-        "--output", type=given, metavar="FOLDER", help="default: results/benchmarks with --full"
-    )
-    demo = commands.add_parser("demo", help="open the demo as a page (needs the extra `demo`)")
-    demo.add_argument("--profile", default="mini", help=f"one of {', '.join(PROFILES)} (default: mini)")
-    demo.add_argument("--port", type=int, default=8866, help="of the page (default: 8866)")
-    demo.add_argument("--no-browser", action="store_true", help="only serve the page")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of photos in letters the terminal lacks
+    kernels.keep_memory()
     try:
         if options.command in ("run", "status", "readme", "demo"):
             homes.require_checkout(options.command)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="PIL")  # remarks on a photo's EXIF that name no photo
-            return _COMMANDS[options.command](options)
+            return options.function(options)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         text = faults.explain(error) if isinstance(error, OSError) else faults.printable(str(error))
         print(f"error: {text}", file=sys.stderr)
@@ -101,6 +40,175 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
+
+
+# ---------------------------------------------------------------- what can be typed
+
+
+def _parser() -> argparse.ArgumentParser:
+    # Typed as `waldo` where the package is installed, and as the module from its folder.
+    name = "waldo" if Path(sys.argv[0]).stem == "waldo" else "python -m waldo_utils"
+    parser = argparse.ArgumentParser(prog=name, description=__doc__)
+    parser.add_argument("--version", action="version", version=f"waldo {_version()}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_study(commands)
+    _add_photos(commands)
+    _add_measurements(commands)
+    return parser
+
+
+def _version() -> str:
+    try:
+        return metadata.version("waldo-study")
+    except metadata.PackageNotFoundError:  # a copy of the folder, without an installation
+        return "(not installed)"
+
+
+def _command(
+    commands: argparse._SubParsersAction,
+    name: str,
+    function: Callable[[argparse.Namespace], int],
+    summary: str,
+    more: str = "",
+    example: str = "",
+) -> argparse.ArgumentParser:
+    """Add a command whose help is its summary, what else there is to say, and one example."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}. {more}",
+        epilog=f"example:\n  %(prog)s {example}".rstrip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.description = "\n".join(textwrap.wrap(parser.description, width=96))
+    parser.set_defaults(function=function)
+    return parser
+
+
+def _add_profile(parser: argparse.ArgumentParser, what: str = "its settings") -> None:
+    parser.add_argument(
+        "--profile", default="mini", metavar="NAME", help=f"{what}: {', '.join(PROFILES)} (default: mini)"
+    )
+
+
+def _add_study(commands: argparse._SubParsersAction) -> None:
+    run = _command(
+        commands, "run", _run, "run the notebooks, only what changed",
+        "A notebook runs again when its code, its settings, the package's code that it imports or the photos "
+        "changed, or what it wrote is gone. Tables, figures and the report are in results/.",
+        "--profile smoke",
+    )  # fmt: skip
+    _add_profile(run)
+    run.add_argument("--force", action="store_true", help="run everything again")
+    run.add_argument(
+        "--measure", action="store_true", help="run everything again, and renew the times that are kept"
+    )
+    run.add_argument("--only", metavar="NOTEBOOK", help="run a single notebook, for example 08_results")
+    run.add_argument(
+        "--param", action="append", default=[], metavar="NAME=VALUE", help="another notebook parameter"
+    )
+    status = _command(
+        commands, "status", _status, "say which notebooks are up to date",
+        "Nothing is run and nothing is written.", "--profile smoke",
+    )  # fmt: skip
+    _add_profile(status)
+    _command(commands, "profiles", _profiles, "list the profiles", "A profile is one set of all settings.")
+    evaluate = _command(
+        commands, "evaluate", _evaluate,
+        "reproduce the paper without training: test a published checkpoint on Stanford Online Products",
+        "The test photos are resized to 256 and cropped to 224 pixels, searched by the global model (CO) and "
+        "reranked (CO + RRT).",
+        "--checkpoint rerank.pt --data Stanford_Online_Products.zip",
+    )  # fmt: skip
+    evaluate.add_argument(
+        "--checkpoint", type=given, required=True, metavar="FILE", help="published reranking checkpoint (.pt)"
+    )
+    evaluate.add_argument(
+        "--global-checkpoint",
+        type=given,
+        metavar="FILE",
+        help="published global checkpoint, which gives the shortlist (default: the checkpoint's own)",
+    )
+    evaluate.add_argument(
+        "--data",
+        type=given,
+        metavar="FOLDER",
+        help="of the photos, or their zip file (default: WALDO_DATA)",
+    )
+    evaluate.add_argument(
+        "--depth", type=int, default=100, metavar="N", help="neighbors reranked per query (default: 100)"
+    )
+    evaluate.add_argument(
+        "--output", type=given, metavar="FILE.csv", help="also write the table, and its provenance beside it"
+    )
+    readme = _command(
+        commands, "readme", _readme, "write the README's tables and the pages of results/",
+        "So no figure in them is typed.", "--check",
+    )  # fmt: skip
+    readme.add_argument("--check", action="store_true", help="only say whether they agree")
+
+
+def _add_photos(commands: argparse._SubParsersAction) -> None:
+    index = _command(
+        commands, "index", _index, "make or update the index of a folder of photos",
+        "Sub-folders name products. The same command again takes in what was added, changed or removed.",
+        "my_photos --output my_index",
+    )  # fmt: skip
+    index.add_argument("folder", type=given, metavar="FOLDER", help="of the photos")
+    index.add_argument(
+        "--output", type=given, metavar="FOLDER", help="of the index (default: one below data/indexes)"
+    )
+    _add_profile(index, "whose models")
+    search = _command(
+        commands, "search", _search, "find the product of a photo in an index",
+        "Prints the matches in order, each with its rank before reranking, and whether the product is "
+        "probably in the catalogue.",
+        "photo.jpg --crop 40,60,300,320 --output matches.png",
+    )  # fmt: skip
+    search.add_argument("photo", type=given, metavar="PHOTO")
+    search.add_argument("--crop", metavar="X,Y,W,H", help="left, top, width, height in pixels (default: all)")
+    search.add_argument("--top", type=int, default=10, metavar="N", help="matches to show (default: 10)")
+    search.add_argument(
+        "--index", type=given, metavar="FOLDER", help="of the index (default: the one that was made last)"
+    )
+    search.add_argument(
+        "--output", type=given, metavar="FILE.png", help="also write a picture of the matches"
+    )
+    search.add_argument("--json", action="store_true", help="print JSON")
+    demo = _command(
+        commands, "demo", _demo, "open the demo as a page of this machine (needs the extra `demo`)",
+        "Choose or upload a photo, drag a box, see its matches. No other machine takes part.",
+        "--profile smoke --port 9000",
+    )  # fmt: skip
+    _add_profile(demo, "whose photos and models")
+    demo.add_argument(
+        "--port",
+        type=int,
+        default=8866,
+        metavar="N",
+        help="of the page, or the next that is free (default: 8866)",
+    )
+    demo.add_argument("--no-browser", action="store_true", help="only serve the page")
+
+
+def _add_measurements(commands: argparse._SubParsersAction) -> None:
+    benchmark = _command(
+        commands, "benchmark", _benchmark, "measure search and reranking on this machine",
+        "Methods take turns, so that their ratios hold on a busy machine too.", "--profile smoke",
+    )  # fmt: skip
+    benchmark.add_argument(
+        "--full", action="store_true", help="galleries up to a million photos (half an hour)"
+    )
+    _add_profile(benchmark, "whose features galleries are drawn like")
+    benchmark.add_argument(
+        "--output",
+        type=given,
+        metavar="FOLDER",
+        help="of the tables (default: results/benchmarks with --full)",
+    )
+
+
+# ---------------------------------------------------------------- what then happens
 
 
 def _check_output(path: Path | None, ending: str, source: Path | None = None) -> None:
@@ -173,8 +281,8 @@ def _index(options: argparse.Namespace) -> int:
         print(f"models: {models.weights}", flush=True)
         summary = index.update(options.folder, output, models, options.profile)
     print(
-        f"{summary.added} added, {summary.changed} changed, {summary.removed} removed, {summary.kept} as before, "
-        f"{len(summary.unreadable)} left out"
+        f"{summary.added} added, {summary.changed} changed, {summary.removed} removed, {summary.kept} as "
+        f"before, {len(summary.unreadable)} left out"
     )
     for entry in summary.unreadable[:20]:
         print(f"left out: {faults.printable(entry.fault)}")
@@ -183,6 +291,10 @@ def _index(options: argparse.Namespace) -> int:
     if summary.passed:
         print(summary.passed)
     print(f"index: {output}")
+    where = (
+        "" if output == index_files.default_output(options.folder) else f" --index {shlex.quote(str(output))}"
+    )
+    print(f"search it: {_parser().prog} search PHOTO{where}")
     return 0
 
 
@@ -196,6 +308,8 @@ def _search(options: argparse.Namespace) -> int:
     if options.top < 1:
         raise ValueError(f"--top {options.top} shows nothing: choose 1 or more")
     _check_output(options.output, ".png", options.photo)
+    if not options.photo.exists():
+        raise ValueError(f"there is no photo {options.photo}: correct the path")
     folder = options.index or index_files.newest()
     box = None if options.crop is None else searching.parse_box(options.crop)
     photo = reading.read_photo(options.photo)
@@ -260,18 +374,6 @@ def _demo(options: argparse.Namespace) -> int:
 
     return page.serve(pipeline.find_profile(options.profile), options.port, not options.no_browser)
 
-
-_COMMANDS = {
-    "run": _run,
-    "status": _status,
-    "profiles": _profiles,
-    "evaluate": _evaluate,
-    "readme": _readme,
-    "index": _index,
-    "search": _search,
-    "benchmark": _benchmark,
-    "demo": _demo,
-}
 
 if __name__ == "__main__":
     sys.exit(main())

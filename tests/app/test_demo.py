@@ -3,6 +3,8 @@
 import datetime
 import io
 import re
+import socket
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -310,6 +312,15 @@ def test_figures_are_drawn(models, opened):
     assert len(figure.axes) == 2
 
 
+def test_an_untrained_network_has_nothing_to_compare_and_says_so(models):
+    untrained = replace(models, reranker=None)
+    opened = demo.Demo(untrained, small_gallery(untrained), None, [0, 2])
+    assert names(opened) == names(opened, "global")
+    opened.buttons["reranked"][0].click()
+    assert "An untrained network has no reranker" in opened.status.value
+    assert not any(detail.value for detail in opened.details.values())
+
+
 # ---------------------------------------------------------------- the page
 
 
@@ -334,5 +345,33 @@ def test_the_page_template_asks_no_other_host(monkeypatch):
     environment = Environment(loader=FileSystemLoader(paths), extensions=["jinja2.ext.i18n"])
     template = environment.get_template("index.html.j2")
     assert "notebook_css" in template.blocks
-    assert "http" not in (page.TEMPLATES / "voila/templates/waldo/index.html.j2").read_text()
+    assert "http" not in (page.TEMPLATES / "voila/templates/waldo/index.html.j2").read_text(encoding="utf-8")
     assert pipeline.STAGES[-1].stem == page.NOTEBOOK.stem
+
+
+def test_a_port_that_is_taken_is_passed_over(monkeypatch):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        free = page.free_port(taken)
+        assert taken < free < taken + page.PORTS
+        monkeypatch.setattr(page, "PORTS", 1)
+        with pytest.raises(ValueError, match=f"no port from {taken} on is free"):
+            page.free_port(taken)
+    with pytest.raises(ValueError, match="up to 65535"):
+        page.free_port(70_000)
+
+
+def test_a_demo_without_photos_says_what_is_run_first_and_on_what_it_will_search(
+    monkeypatch, capsys, tmp_path
+):
+    monkeypatch.setattr(page, "data_folder", lambda study: tmp_path)
+    monkeypatch.setattr(searching, "open_models", lambda study: small_models())
+    monkeypatch.setattr(pipeline, "run", lambda study, only: print(f"[1/9] {only} ...") or 3)
+    assert page.serve(PROFILES["smoke"], 8866, False) == 3
+    said, run = capsys.readouterr().out.split("[1/9] ")
+    assert run.startswith(pipeline.STAGES[0].stem)
+    assert "models: random" in said
+    assert f"notebook {pipeline.STAGES[0].stem} makes them first" in said
+    assert "a minute or two" in said and "`make study PROFILE=smoke` runs the whole study" in said

@@ -1,5 +1,8 @@
 """Search by photo: boxes by hand, the search against the plain steps, a threshold against counts on paper."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -154,6 +157,23 @@ def test_the_benchmark_has_all_steps_and_their_shares(models, gallery):
     assert table.index.tolist() == ["crop and resize", "features", "shortlist", "rerank", "total"]
     assert table.share[:-1].sum() == pytest.approx(1)
     assert (table["p50 ms"] <= table["p95 ms"]).all()
+
+
+@pytest.mark.parametrize("source, product", [("rendered", "49"), ("sop", "49"), ("grocery", "48")])
+def test_a_product_is_named_as_in_its_list(models, monkeypatch, tmp_path, source, product):
+    """Labels count from 0, as do the lists of the grocery photos; those of Stanford's form from 1."""
+    manifest = pd.DataFrame(
+        {"path": ["bicycle_final/110000000049_0.JPG"], "label": 48, "category": "bicycle", "split": "test"}
+    )
+    manifest.to_csv(tmp_path / "manifest.csv")
+    monkeypatch.setattr(searching.artifacts, "load_frame", lambda study, name: manifest)
+    monkeypatch.setattr(searching.artifacts, "find", lambda study, name: tmp_path / "manifest.csv")
+    monkeypatch.setattr(searching.artifacts, "data_folder", lambda study: tmp_path)
+    cached = SimpleNamespace(subset=lambda rows: SimpleNamespace(image=None))
+    monkeypatch.setattr(searching, "open_cache", lambda folder: cached)
+    monkeypatch.setattr(searching, "average_maps", lambda *_: np.ones((1, 16)))
+    study = replace(PROFILES["smoke"], data=replace(PROFILES["smoke"].data, source=source))
+    assert searching.study_gallery(study, models, "test").products.tolist() == [product]
 
 
 # ---------------------------------------------------------------- photos as phones write them

@@ -106,7 +106,7 @@ def commands() -> list[str]:
 
 
 @pytest.mark.parametrize("line", commands())
-def test_each_command_is_one_that_there_is(line, monkeypatch):
+def test_each_command_is_one_that_there_is(line):
     words = shlex.split(line)
     if words[0] == "make":
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -114,11 +114,10 @@ def test_each_command_is_one_that_there_is(line, monkeypatch):
         assert all(f"$({word.split('=')[0]}" in makefile for word in words[2:])
         return
     assert words[:3] == ["python", "-m", "waldo_utils"]
-    monkeypatch.setattr(command_line, "_COMMANDS", dict.fromkeys(command_line._COMMANDS, lambda options: 0))
-    assert command_line.main(words[3:]) == 0
+    assert command_line._parser().parse_args(words[3:]).function  # exits where it cannot be read
 
 
-def test_a_command_that_does_not_parse_is_seen(monkeypatch):
+def test_a_command_that_does_not_parse_is_seen():
     with pytest.raises(SystemExit):
         command_line.main(["run", "--no-such-option"])
     assert len(commands()) >= 6

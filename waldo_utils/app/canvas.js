@@ -32,7 +32,8 @@ export default {
       act("mousemove", pointer.place, photo());
     };
     const end = (event) => {
-      if (pointer === null || (event.type !== "blur" && event.pointerId !== pointer.id)) return;
+      if (pointer === null) return;
+      if (event.type === "blur" ? event.target !== window : event.pointerId !== pointer.id) return;
       const { place } = pointer;
       pointer = null;
       drop();

@@ -123,7 +123,9 @@ class Demo:
             for order in ORDERS
         }
         # Below the row of cards in which it was asked for: see `_lay_out`.
-        self.details = {order: widgets.HTML(layout={"grid_column": "1 / -1"}) for order in ORDERS}
+        self.details = {order: widgets.HTML() for order in ORDERS}
+        for detail in self.details.values():
+            detail.add_class("detail")
         self.page = self._lay_out()
 
         self.upload.observe(self._on_upload, "value")
@@ -200,6 +202,9 @@ class Demo:
         """
         if self.answer is None or place >= len(self.answer.rows):
             return
+        if self.models.reranker is None:
+            self._say("An untrained network has no reranker whose comparison could be explained.", fault=True)
+            return
         at = int(self._places(order)[place])
         row = int(self.answer.rows[at])
         attention = explain.patch_attention(self.models.reranker, self.answer.local, self.gallery.local[row])
@@ -211,9 +216,9 @@ class Demo:
         figure = explain.match_figure(self.answer.query, photo, attention, self.models.transform)
         joined = len(attention.links())
         alt = (
-            f"The query and match {place + 1} ({WHERE[order]}), {self._words(row)}, side by side. Bright: patches "
-            f"that attend to the other photo. {joined} numbered lines join the patches that attend to each other "
-            "most."
+            f"The query and match {place + 1} ({WHERE[order]}), {self._words(row)}, side by side. Bright: "
+            f"patches that attend to the other photo. {joined} numbered lines join the patches that attend to "
+            "each other most."
         )
         self._clear_details()
         detail = self.details[order]
@@ -222,8 +227,8 @@ class Demo:
         detail.value = (
             f'<div class="pair"><h3>What matched: query and match {place + 1} ({WHERE[order]})</h3>'
             f'<img src="{_png(figure)}" alt="{html.escape(alt, quote=True)}">'
-            "<p>Bright patches attend to the other photo; the same number marks a pair of patches that attend to "
-            "each other most (first layer of the reranker, mean of its heads). The rim is cropped before the "
+            "<p>Bright patches attend to the other photo; the same number marks a pair of patches that "
+            "attend to each other most (first layer of the reranker, mean of its heads). The rim is cropped before the "
             "models see it.</p></div>"
         )
 
@@ -365,7 +370,7 @@ class Demo:
 
     def _lay_out(self) -> widgets.VBox:
         wrap = widgets.Layout(display="flex", flex_flow="row wrap")
-        # Cards take even places and a comparison the odd one after its card: a line of its own, below the
+        # Cards take even places and a comparison the odd one after its card: a line of its own below the
         # line of cards in which it was asked for, whose gap the next cards fill.
         grid = widgets.Layout(
             display="grid",

@@ -220,8 +220,8 @@ def sentence(threshold: Threshold | None, margin: float | None) -> str:
     """Say in words whether a search found its product; `margin` as `Threshold.margin` gives it."""
     if threshold is None:
         return (
-            "whether it is in the catalogue cannot be told, because no threshold was learned (an index needs ten "
-            "products of two photos or more for it, the demo its notebook)"
+            "whether it is in the catalogue cannot be told, because no threshold was learned (an index "
+            "needs ten products of two photos or more for it, the demo its notebook)"
         )
     verdict = "probably in the catalogue" if margin >= 0 else "probably not in the catalogue"
     return (

@@ -31,6 +31,7 @@ from waldo_utils.training import seeds
 
 DEPTH = 100  # neighbors that a search reranks, as published
 MANY = 8  # photos at once from which on the prepared networks are faster
+FROM_ONE = ("sop", "sop_form", "rendered")  # sources whose lists count products from 1; our labels do from 0
 Box = tuple[int, int, int, int]  # left, top, width, height in pixels
 
 
@@ -174,8 +175,9 @@ def study_gallery(study: Study, models: Models, split: str) -> Gallery:
         except ValueError as error:
             raise ValueError(f"{error}: remove it, it is made again") from None
         local = np.empty((len(embedding), 0, 1, 1), np.float16)
-    labels, categories = (part[column].astype(str).to_numpy() for column in ("label", "category"))
-    return Gallery(embedding, local, part.path.tolist(), labels, categories, photos.image)
+    products = (part.label + (study.data.source in FROM_ONE)).astype(str).to_numpy()  # as in their list
+    categories = part.category.astype(str).to_numpy()
+    return Gallery(embedding, local, part.path.tolist(), products, categories, photos.image)
 
 
 # ---------------------------------------------------------------- crops

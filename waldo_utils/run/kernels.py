@@ -150,8 +150,7 @@ def _run(
             kernel_manager_class=manager,
             stderr_file=sys.stderr,
             request_save_on_cell_execute=True,
-            # a widget needs a kernel: its state would be megabytes that show nothing
-            store_widget_state=False,
+            store_widget_state=False,  # without a kernel it would be megabytes that show nothing
         )
         future.set_result("")
     except PapermillExecutionError as error:
@@ -244,7 +243,8 @@ def check_place() -> None:
     for folder in (ROOT, Path(sys.prefix)):
         if os.pathsep in str(folder):
             raise ValueError(
-                f"the path of {folder} holds {os.pathsep!r}, which separates paths on this system: rename the folder"
+                f"the path of {folder} holds {os.pathsep!r}, which separates paths on this system: rename "
+                "the folder"
             )
 
 
@@ -278,5 +278,5 @@ def kernel_folder() -> Path:
     }
     path, text = folder / "kernels" / "waldo" / "kernel.json", json.dumps(spec)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_atomically(path, lambda partial: partial.write_text(text))
+        write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
     return folder

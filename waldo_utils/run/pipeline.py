@@ -334,4 +334,4 @@ def _executed(stage: Stage, folders: Folders) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    write_atomically(path, lambda partial: partial.write_text(text))
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))

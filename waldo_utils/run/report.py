@@ -59,7 +59,7 @@ def write_report(study: Study, notebooks: list[Path], path: Path) -> None:
         chapters=chapters,
         highlighting=HtmlFormatter(style="friendly").get_style_defs(".highlight"),
     )
-    write_atomically(path, lambda partial: partial.write_text(page))
+    write_atomically(path, lambda partial: partial.write_text(page, encoding="utf-8"))
 
 
 def _headline(main: Path) -> tuple[str, str]:
@@ -70,14 +70,14 @@ def _headline(main: Path) -> tuple[str, str]:
     rows = pd.read_csv(main)
     first, last = rows.iloc[0], rows.iloc[-1]
     sentence = (
-        f"The nearest neighbor shows the same product for {first['R@1']:.1%} of the queries with {first.method}, "
-        f"and for {last['R@1']:.1%} with {last.method}."
+        f"The nearest neighbor shows the same product for {first['R@1']:.1%} of the queries with "
+        f"{first.method}, and for {last['R@1']:.1%} with {last.method}."
     )
     shown = rows[["method", "R@1", "R@1 low", "R@1 high", "R@10", "R@100", "MAP@R", "queries", "products"]]
     joined = tables.percent(reported.beside_reported(shown, reported.REPORTED))
     note = (
-        '<p class="facts">In per cent, R@1 with its 95 % interval over products. Reported: Tan et al., ICCV 2021, '
-        "on Stanford Online Products.</p>"
+        '<p class="facts">In per cent, R@1 with its 95 % interval over products. Reported: Tan et al., '
+        "ICCV 2021, on Stanford Online Products.</p>"
     )
     return html.escape(sentence), _table(joined.to_html()) + note
 
