@@ -25,7 +25,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import EpsImagePlugin, Image
-from test_searching import drawn_photo, small_models
+from small import drawn_photo, small_models
 
 from waldo_utils.__main__ import main
 from waldo_utils.app import index, index_files, searching
