@@ -324,10 +324,9 @@ def test_to_see_that_an_index_is_unchanged_needs_no_torch():
 
 def test_the_key_of_the_models_changes_with_weights_and_settings(tmp_path, monkeypatch):
     monkeypatch.setattr(index_files, "WORK", tmp_path)
-    monkeypatch.setattr(index_files, "WEIGHTS", tmp_path / "weights")
     keys = [index_files.models_key(PROFILES["mini"])]
     for path in (
-        "weights/a.safetensors",
+        "data/mini/global/seed0/weights.safetensors",
         "data/mini/reranker/log.csv",
         "data/mini/global/seed0/weights.json",
     ):
