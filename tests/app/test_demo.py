@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_searching import drawn_photo, small_gallery, small_models
+from small import drawn_photo, small_gallery, small_models
 
 from waldo_utils.app import canvas, demo, page, searching
 from waldo_utils.app.rejection import Threshold

@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
-from test_searching import drawn_photo
+from small import drawn_photo
 
 from waldo_utils.app.demo_pictures import await_page, drag
 from waldo_utils.study import ROOT
@@ -35,8 +35,8 @@ pytestmark = [
 
 CELL = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_searching import small_gallery, small_models
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from small import small_gallery, small_models
 from waldo_utils.app import demo
 from waldo_utils.app.rejection import Threshold
 models = small_models()

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from test_searching import drawn_photo, small_models
+from small import drawn_photo, small_models
 
 from waldo_utils.__main__ import main
 from waldo_utils.app import index, index_files, rejection, searching
@@ -324,10 +324,9 @@ def test_to_see_that_an_index_is_unchanged_needs_no_torch():
 
 def test_the_key_of_the_models_changes_with_weights_and_settings(tmp_path, monkeypatch):
     monkeypatch.setattr(index_files, "WORK", tmp_path)
-    monkeypatch.setattr(index_files, "WEIGHTS", tmp_path / "weights")
     keys = [index_files.models_key(PROFILES["mini"])]
     for path in (
-        "weights/a.safetensors",
+        "data/mini/global/seed0/weights.safetensors",
         "data/mini/reranker/log.csv",
         "data/mini/global/seed0/weights.json",
     ):

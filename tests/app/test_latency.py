@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from test_searching import small_models
+from small import small_models
 
 from waldo_utils.app import index, latency, searching
 from waldo_utils.data.photo_cache import PhotoCache

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from test_searching import drawn_photo, small_models
+from small import drawn_photo, small_models
 
 import waldo_utils
 from waldo_utils.app import searching

@@ -87,3 +87,8 @@ def test_category_bars_and_score_histograms_draw():
     assert len(curves.category_bars(pd.DataFrame(table | bounds)).axes[0].patches) == 2
     figure = curves.score_histograms({"CO": (np.array([0.5, 0.9]), np.array([0.1, 0.4]), 0.5)})
     assert [ax.get_title() for ax in figure.axes] == ["CO"]
+
+
+def test_a_grid_without_a_query_says_so():
+    figure = grids.neighbor_grid(None, np.zeros((2, 5), int), [], np.zeros(2, int))
+    assert "no query to show" in [ax.get_xlabel() for ax in figure.axes]

@@ -62,7 +62,9 @@ def neighbor_grid(
     """
     with plt.rc_context(STYLE):
         figure, axes = _grid(len(queries), count, ["query", *(f"NN{i}" for i in range(1, count + 1))])
-        for line, query in zip(axes, queries, strict=True):
+        if not len(queries):
+            axes[0, 0].set_xlabel("no query to show")
+        for line, query in zip(axes, queries, strict=False):  # without a query one line is empty
             _framed(line[0], photos(query), QUERY, "")
             _fill(line[1:], photos, neighbors[query][:count], labels[query], labels)
     plt.close(figure)

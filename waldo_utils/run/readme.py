@@ -59,12 +59,17 @@ def main_table() -> str:
         cells.append(row)
     notes = [
         f"`{name}`: {PROFILES[name].summary}, {int(table.queries.iloc[0]):,} queries of "
-        f"{int(table.products.iloc[0])} products, {int(table.seeds.iloc[0])} seeds{_gains(name)}."
+        f"{int(table.products.iloc[0])} products, {_seeds(table)}{_gains(name)}."
         for name, table in ran.items()
     ]
     missing = [f"`{name}`" for name in SHOWN if name not in ran]
     notes += [f"Not run: {', '.join(missing)}."] if missing else []
     return "\n\n".join([markdown.rows(heads, cells), " ".join(notes)])
+
+
+def _seeds(table: pd.DataFrame) -> str:
+    count = int(table.seeds.iloc[0])
+    return f"{count} seed" + "s" * (count > 1)
 
 
 def _methods(mains: list[pd.DataFrame]) -> list[str]:
