@@ -3,7 +3,6 @@ are gone."""
 
 import ast
 import hashlib
-import resource
 import shutil
 import sys
 import time
@@ -218,7 +217,7 @@ def _run(
         ran, took[stage.stem] = True, minutes
     report = folders.results / "report.html"
     executed = [_executed(stage, folders) for stage in stages]
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    peak = _peak_gb()
     if len(took) == len(stages):
         resources.keep(folders.results, took, peak)
         for path in executed:
@@ -235,6 +234,15 @@ def _run(
             f"peak memory of a notebook {peak:.1f} GB"
         )
     return 0
+
+
+def _peak_gb() -> float:
+    """Return the memory of the notebook that needed most, in GB; NaN where the system does not tell."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # not a system of the Unix kind
+        return float("nan")
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
 
 
 def _machine() -> str:
