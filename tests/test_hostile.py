@@ -1541,7 +1541,7 @@ def array_of(output, name):
 
 
 ARRAY_FAULTS = {
-    "cut": lambda output: os.truncate(array_of(output, "local"), 300),
+    "cut": lambda output: os.truncate(array_of(output, "local"), 150),
     "empty": lambda output: os.truncate(array_of(output, "global"), 0),
     "absent": lambda output: array_of(output, "global").unlink(),
     "a folder": lambda output: (array_of(output, "local").unlink(), (output / json.loads((output / "index.json").read_text())["local"]).mkdir()),
@@ -1730,7 +1730,7 @@ def command(indexed, models, monkeypatch, capfd, tmp_path):
 
 
 COMMANDS = {
-    "no such photo": (["search", "{tmp}/no.jpg", "--index", "{index}"], "no.jpg cannot be read as a photo (there is no such file)"),
+    "no such photo": (["search", "{tmp}/no.jpg", "--index", "{index}"], "no.jpg: correct the path"),
     "a folder for a photo": (["search", "{tmp}", "--index", "{index}"], "it is a folder or a device"),
     "a device for a photo": (["search", "/dev/zero", "--index", "{index}"], "it is a folder or a device"),
     "an empty crop": (["search", "{photo}", "--crop", "", "--index", "{index}"], "a crop is left,top,width,height"),

@@ -77,7 +77,7 @@ def _forward(model: ImageModel, part: type[_Part]) -> Forward:
         batch = batch.float() if from_trunk else model.normalized(batch)
         if not by_onnx:
             with autocast():
-                return part(model, from_trunk)(batch)
+                return tuple(value.float() for value in part(model, from_trunk)(batch))
         if batch.shape[1:] not in sessions:
             sessions[batch.shape[1:]] = _session(part(model, from_trunk), batch)
         return sessions[batch.shape[1:]](batch)
