@@ -10,7 +10,7 @@ from waldo_utils.study import ROOT
 
 def is_checkout(root: Path = ROOT) -> bool:
     """Return whether the package lies beside the study's notebooks."""
-    return (root / "notebooks" / "01_prepare_data.ipynb").is_file()
+    return any((root / "notebooks").glob("01_*.ipynb"))
 
 
 def work_folder(root: Path = ROOT) -> Path:
