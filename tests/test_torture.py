@@ -148,7 +148,7 @@ def test_a_study_on_a_full_disk_says_so_and_goes_on_when_there_is_room(project, 
         subprocess.run(["mount", "-o", f"remount,size={size}", small_disk], check=True)
         process = torture.start(project, [*COMMAND, "smoke"])
         output, _ = process.communicate(timeout=300)
-        assert process.returncode == 1
+        assert process.returncode in (1, 2), output  # met by a notebook, or by the run itself
         assert "make room" in output, output
         assert "Traceback" not in output
     subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
