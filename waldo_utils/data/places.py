@@ -119,7 +119,9 @@ def _locate(place: Path, mark: str, folders: tuple[str, ...]) -> Path | None:
     Names are taken in any capitals, and archives as browsers number them: "Name (1).zip".
     """
     if place.is_file():
-        return place if place.suffix.lower() == ".zip" else None
+        others = (below for other, below in MARKS.values() if other != mark)
+        another = any(_archive_of(below).fullmatch(place.name) for below in others)
+        return place if place.suffix.lower() == ".zip" and not another else None
     if not place.is_dir():
         return None
     inner = [child for child in sorted(place.iterdir()) if child.is_dir()] if "" in folders else []
@@ -128,12 +130,17 @@ def _locate(place: Path, mark: str, folders: tuple[str, ...]) -> Path | None:
         for folder in on_disk(above, named):
             if (above / folder / mark).exists():
                 return above / folder
-    names = "|".join(re.escape(folder.split("/")[0]) for folder in folders if folder)
-    archive = re.compile(rf"({names})([ ._-]*(\(\d+\)|copy|master|main|\d+))*\.zip", re.IGNORECASE)
+    archive = _archive_of(folders)
     archives = [
         child for child in sorted(place.iterdir()) if archive.fullmatch(child.name) and child.is_file()
     ]
     return archives[0] if archives else None
+
+
+def _archive_of(folders: tuple[str, ...]) -> re.Pattern:
+    """Return what the names of a set's archives look like, by the names of its folders."""
+    names = "|".join(re.escape(folder.split("/")[0]) for folder in folders if folder)
+    return re.compile(rf"({names})([ ._-]*(\(\d+\)|copy|master|main|\d+))*\.zip", re.IGNORECASE)
 
 
 def _opened(found: Path, name: str) -> Path:
