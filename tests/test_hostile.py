@@ -923,7 +923,7 @@ DOWNLOADS = {
 def test_a_download_that_fails_is_one_line_and_taken_for_nothing(tmp_path, case):
     answer, message, left = DOWNLOADS[case]
     with server(answer) as address, pytest.raises((ConnectionError, ValueError)) as error:
-        places.fetch(address, tmp_path / "in")
+        places.fetch(address, tmp_path / "in", "clone the repository")
     one_line(error, message)
     assert [path.name for path in (tmp_path / "in").iterdir()] == left
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
@@ -934,12 +934,12 @@ def test_a_download_goes_on_or_starts_anew(tmp_path):
     part.parent.mkdir()
     part.write_bytes(HONEST[:100])
     with server(lambda start: (206, length(HONEST[start:]), HONEST[start:])) as address:
-        assert (places.fetch(address, part.parent) / "a.txt").exists()
+        assert (places.fetch(address, part.parent, "clone the repository") / "a.txt").exists()
     shutil.rmtree(part.parent)
     part.parent.mkdir()
     part.write_bytes(b"of another file")
     with server(lambda start: (200, length(HONEST), HONEST)) as address:  # a server without ranges
-        assert (places.fetch(address, part.parent) / "a.txt").exists()
+        assert (places.fetch(address, part.parent, "clone the repository") / "a.txt").exists()
 
 
 def test_a_part_that_the_server_no_longer_has_is_given_up(tmp_path):
@@ -947,8 +947,8 @@ def test_a_part_that_the_server_no_longer_has_is_given_up(tmp_path):
     part.write_bytes(HONEST + b"more")
     with server(lambda start: (416, {}, b"") if start else (200, length(HONEST), HONEST)) as address:
         with pytest.raises(ConnectionError, match="has changed since the last try: run again to start anew"):
-            places.fetch(address, tmp_path)
-        assert (places.fetch(address, tmp_path) / "a.txt").exists()
+            places.fetch(address, tmp_path, "clone the repository")
+        assert (places.fetch(address, tmp_path, "clone the repository") / "a.txt").exists()
 
 
 @pytest.fixture
@@ -999,7 +999,7 @@ def test_imagenet_of_a_wrong_checksum_is_refused_and_removed(tmp_path, monkeypat
 def test_a_disk_that_fills_while_downloading_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "open", full_disk)
     with server(lambda start: (200, length(HONEST), HONEST)) as address, pytest.raises(OSError) as error:
-        places.fetch(address, tmp_path)
+        places.fetch(address, tmp_path, "clone the repository")
     one_line(error, "archive.zip.part stopped", "make room on the disk; run again to go on")
 
 

@@ -28,8 +28,8 @@ class RenderedSet:
 class DataStage:
     """Which photos the study reads and how they are kept."""
 
-    source: str = "sop"  # "sop", of the published counts; "sop_form", of any; "rendered" or "grocery"
-    transfer: str = "products10k"  # "products10k" or "rendered"
+    source: str = "sop"  # "sop", of the published counts; "sop_form", of any; "rendered" or "photos"
+    transfer: str = "products10k"  # "products10k", "rendered" or "grocery"
     rendered: RenderedSet | None = None
     rendered_transfer: RenderedSet | None = None
     hold_out: float = 0.2  # share of the train products kept for validation (UnED: 2,264 of SOP's 11,318)
@@ -46,6 +46,7 @@ class GlobalStage:
         0  # 0: the whole backbone trains, on crops drawn anew; else its trunk stays as it starts, and so many
     )
     # views of each photo, the plain one and random crops, go through it once
+    dim: int = 128  # of the projections: numbers of a global and of a local feature
     heads: str = "random"  # how the projections start; "principal": as the train photos' principal axes
     resize: int = 256  # test photos: resized to this square,
     size: int = 224  # then cropped to this one; train photos: random crops of this size
@@ -184,15 +185,17 @@ PROFILES: dict[str, Study] = {
             evaluation=EvaluationStage(depth=20, resamples=200, ablation_products=6),
         ),
         Study(
-            name="grocery",
-            summary="real photos of 81 grocery products",
+            name="photos",
+            summary="real photos: products of Stanford Online Products, UKBench objects and groceries",
             data=DataStage(
-                source="grocery", transfer="rendered", cache_size=224, rendered_transfer=_TRANSFER
+                source="photos",
+                transfer="grocery",
+                cache_size=320,
+                rendered=RenderedSet(seed=5, families=24, size=224, difficulty=0.3, test_fraction=1 / 24),
             ),
-            global_=replace(_SMALL_GLOBAL, epochs=4, learning_rate=1e-4),
-            reranker=replace(_SMALL_RERANKER, epochs=2, finetune_epochs=3),
-            evaluation=EvaluationStage(depth=30, ablation_products=12),
-            seeds=(0,),
+            global_=replace(_SMALL_GLOBAL, views=3, resize=288, size=288),
+            reranker=_SMALL_RERANKER,
+            evaluation=EvaluationStage(depth=30),
         ),
         Study(
             name="paper",

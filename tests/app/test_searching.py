@@ -136,9 +136,9 @@ def test_the_benchmark_has_all_steps_and_their_shares(models, gallery):
     assert (table["p50 ms"] <= table["p95 ms"]).all()
 
 
-@pytest.mark.parametrize("source, product", [("rendered", "49"), ("sop", "49"), ("grocery", "48")])
+@pytest.mark.parametrize("source, product", [("rendered", "49"), ("sop", "49"), ("photos", "48")])
 def test_a_product_is_named_as_in_its_list(models, monkeypatch, tmp_path, source, product):
-    """Labels count from 0, as do the lists of the grocery photos; those of Stanford's form from 1."""
+    """Labels count from 0, as do those of other lists; those of Stanford's form from 1."""
     manifest = pd.DataFrame(
         {"path": ["bicycle_final/110000000049_0.JPG"], "label": 48, "category": "bicycle", "split": "test"}
     )

@@ -11,7 +11,7 @@ from waldo_utils.data import inputs, photo_cache, places
 from waldo_utils.disk import contents
 from waldo_utils.study import DataStage
 
-GROCERY = DataStage(source="grocery", transfer="rendered")
+GROCERY = DataStage(source="rendered", transfer="grocery")
 CLASSES = "Class Name (str),Class ID (int),Coarse Class Name (str),Coarse Class ID (int)\nMilk,0,Milk,0\n"
 
 
@@ -92,11 +92,12 @@ def test_a_damaged_memo_is_made_again(grocery, tmp_path, memo):
 
 
 def test_rendered_photos_count_too_and_half_written_ones_do_not(grocery, tmp_path):
-    before, rendered = digest(tmp_path), tmp_path / "data" / "rendered_products10k"
+    before, rendered = digest(tmp_path), tmp_path / "data" / "rendered_sop"
     (rendered / "train").mkdir(parents=True)
     (rendered / "train" / "a.12.partial.jpg").write_text("x")
-    (rendered / "train.csv").write_text("name,class,group\na.jpg,0,7\n")
-    (rendered / "test_kaggletest.csv").write_text("name,class,Usage\n")
+    header = "image_id class_id super_class_id path\n"
+    (rendered / "Ebay_train.txt").write_text(f"{header}1 1 1 train/a.jpg\n")
+    (rendered / "Ebay_test.txt").write_text(header)
     listed = digest(tmp_path)
     assert listed != before
     (rendered / "train" / "b.jpg").write_text("x")

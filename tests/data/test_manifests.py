@@ -263,7 +263,7 @@ def test_a_download_goes_on_where_it_stopped(tmp_path):
         folder = tmp_path / "target"
         folder.mkdir()
         (folder / "archive.zip.part").write_bytes(content[:100])
-        unpacked = places.fetch(f"http://127.0.0.1:{server.server_port}/x.zip", folder)
+        unpacked = places.fetch(f"http://127.0.0.1:{server.server_port}/x.zip", folder, "by hand")
         server.shutdown()
     assert asked == [100]
     assert (unpacked / "dataset" / "classes.csv").read_text() == "x" * 5000
@@ -271,7 +271,7 @@ def test_a_download_goes_on_where_it_stopped(tmp_path):
 
 def test_no_network_is_one_line(tmp_path):
     with pytest.raises(ConnectionError, match="cannot download .* clone the repository"):
-        places.fetch("http://127.0.0.1:1/x.zip", tmp_path)
+        places.fetch("http://127.0.0.1:1/x.zip", tmp_path, "clone the repository")
 
 
 def test_products10k_needs_groups_for_all_test_products(tmp_path):

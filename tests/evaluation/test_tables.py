@@ -47,6 +47,18 @@ def test_differences_of_both_metrics_with_verdicts():
     assert tables.verdicts(worse).verdict[0] == "worse"
 
 
+def test_gains_stand_beside_the_figures_that_they_are_gained_on():
+    hits = {"CO": [CO], "RRT": [RRT]}
+    rows = tables.hit_table(hits, PRODUCTS, RELEVANT, 500)
+    gains = tables.difference_table(hits, [("RRT", "CO")], PRODUCTS, RELEVANT, 500)
+    table = tables.with_gains(rows, gains).set_index("method")
+    assert table["R@1 gain"]["RRT"] == pytest.approx(2 / 5) and np.isnan(table["R@1 gain"]["CO"])
+    assert table["MAP@R gain"]["RRT"] == pytest.approx(table["MAP@R"]["RRT"] - table["MAP@R"]["CO"])
+    assert table["verdict"]["RRT"] == "better"
+    shown = tables.percent(table.reset_index()).data.set_index("method")["R@1 gain"]
+    assert shown["RRT"].startswith("+40.0")
+
+
 def test_the_later_of_two_equally_good_epochs_is_the_best():
     assert tables.best_epoch(pd.Series([0.1, 0.5, 0.5, 0.4])) == 2
 

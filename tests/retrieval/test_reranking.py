@@ -16,9 +16,9 @@ def features():
     return query, gallery, rng.integers(0, 9, (5, 4))
 
 
-def new_reranker(layers=3, matching=False):
+def new_reranker(layers=3, matching=False, dim=16):
     torch.manual_seed(0)
-    model = RerankingTransformer(16, 2, layers, 32, matching).eval()
+    model = RerankingTransformer(dim, 2, layers, 32, matching, local=16).eval()
     with torch.no_grad():  # biases and norms start at 0 and 1, where a mistake would not show
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -46,6 +46,14 @@ def test_rerank_scores_are_those_of_forward(features, layers, limits, matching, 
     model = new_reranker(layers, matching)
     expected = plain_scores(model, *features)
     np.testing.assert_allclose(reranking.rerank_scores(model, *features), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("matching", [False, True])
+def test_local_features_may_be_wider_than_the_transformer(features, matching):
+    model = new_reranker(matching=matching, dim=8)
+    expected = plain_scores(model, *features)
+    np.testing.assert_allclose(reranking.rerank_scores(model, *features), expected, atol=1e-5)
+    assert model.segment.embedding_dim == 8
 
 
 @pytest.mark.parametrize("safe", [80.0, 0.0])  # with bare exponentials, and with softmax

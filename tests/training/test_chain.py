@@ -19,7 +19,7 @@ LOG = pd.DataFrame(
     [(0, 0, 0.5), (0, 1, 0.7), (3, 0, 0.9), (3, 1, 0.7)], columns=["seed", "epoch", "validation R@1"]
 )
 LABELS = np.array([0, 0, 1, 1])
-PART = SimpleNamespace(inputs=LABELS, labels=LABELS, rows=pd.DataFrame({"label": LABELS}))
+PART = SimpleNamespace(inputs=LABELS, labels=LABELS, rows=pd.DataFrame({"label": LABELS}), sets=None)
 SPLIT = dict.fromkeys(("train", "validation", "test"), PART)
 
 

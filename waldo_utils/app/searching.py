@@ -105,13 +105,13 @@ def open_models(study: Study) -> Models:
     trained = (artifacts.data_folder(study) / "reranker" / "log.csv").exists()
     if trained:
         seed = seeds.best_seed(study)
-        reranker = starting_weights.reranker(study.reranker)
+        reranker = starting_weights.reranker(study.reranker, study.global_.dim)
         names = (
             f"global/seed{seed}/weights",
             f"reranker/seed{seed}/finetuned_image_model",
             f"reranker/seed{seed}/finetuned_reranker",
         )
-        shortlist, local = (ImageModel(study.global_.backbone) for _ in range(2))
+        shortlist, local = (ImageModel(study.global_.backbone, dim=study.global_.dim) for _ in range(2))
         for model, name in zip((shortlist, local, reranker), names, strict=True):
             tensors = artifacts.load_weights(study, name)
             starting_weights.check_architecture(model, tensors, f"{name}.safetensors")
@@ -175,7 +175,8 @@ def study_gallery(study: Study, models: Models, split: str) -> Gallery:
         except ValueError as error:
             raise ValueError(f"{error}: remove it, it is made again") from None
         local = np.empty((len(embedding), 0, 1, 1), np.float16)
-    products = (part.label + (study.data.source in FROM_ONE)).astype(str).to_numpy()  # as in their list
+    named = part["product"] if "product" in part else part.label + (study.data.source in FROM_ONE)
+    products = named.astype(str).to_numpy()  # as in their list
     categories = part.category.astype(str).to_numpy()
     return Gallery(embedding, local, part.path.tolist(), products, categories, photos.image)
 

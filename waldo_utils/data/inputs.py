@@ -5,7 +5,7 @@ import hashlib
 import unicodedata
 from pathlib import Path
 
-from waldo_utils.data import folders, manifests, places
+from waldo_utils.data import folders, manifests, places, real_photos
 from waldo_utils.disk import contents
 from waldo_utils.study import DataStage
 
@@ -13,6 +13,8 @@ MANIFESTS = {
     "sop": manifests.sop_manifest,
     "products10k": manifests.products10k_manifest,
     "grocery": manifests.grocery_manifest,
+    "sop85": lambda root: real_photos.listed("sop85"),
+    "ukbench250": lambda root: real_photos.listed("ukbench250"),
 }
 LISTS = {
     "sop": ("Ebay_train.txt", "Ebay_test.txt", "settings.json"),
@@ -25,6 +27,8 @@ LISTS = {
         "settings.json",
     ),
     "grocery": ("classes.csv", "train.txt", "val.txt", "test.txt"),
+    "sop85": (),
+    "ukbench250": (),
 }
 MEMO = "inputs.json"  # sizes, times and hashes at the last look
 
@@ -39,14 +43,9 @@ def digest(settings: DataStage, folder: Path) -> str:
         settings: the data stage.
         folder: where rendered photos are kept, and the memo of the last look.
     """
-    source = "sop" if settings.source == "sop_form" else settings.source
-    sets = (
-        ("sop" if source == "rendered" else source, source == "rendered", "rendered_sop"),
-        ("products10k", settings.transfer == "rendered", "rendered_products10k"),
-    )
     files: dict[str, Path] = {}
-    for name, is_rendered, rendered in sets:
-        place = folder / rendered if is_rendered else places.locate(name)
+    for name, rendered in _sets(settings):
+        place = folder / rendered if rendered else places.locate(name)
         if place is None or not place.exists():
             files[f"{name}: absent"] = folder / "absent"
         elif place.is_file():
@@ -58,6 +57,17 @@ def digest(settings: DataStage, folder: Path) -> str:
         contents.keep(facts, folder / MEMO)
     lines = [f"{unicodedata.normalize('NFC', name)} {found[2]}" for name, found in facts.items()]
     return hashlib.sha256("\0".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def _sets(settings: DataStage) -> list[tuple[str, str | None]]:
+    """Return the sets that a study reads: the form, and the folder of what it renders in that form."""
+    main: dict[str, list[tuple[str, str | None]]] = {
+        "rendered": [("sop", "rendered_sop")],
+        "photos": [("sop", "sets/rendered"), ("sop85", None), ("ukbench250", None), ("grocery", None)],
+    }
+    transfer = {"rendered": [("products10k", "rendered_products10k")], "grocery": [("grocery", None)]}
+    found = main.get(settings.source, [("sop", None)])
+    return [*found, *transfer.get(settings.transfer, [("products10k", None)])]
 
 
 def _named(name: str, root: Path) -> list[str]:

@@ -25,26 +25,40 @@ MOST_UNPACKED = 100  # times the size of its archive: photos hardly shrink, a bo
 UNPACKED = (
     zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, getattr(zipfile, "ZIP_ZSTANDARD", 0),
 )  # fmt: skip
-GROCERY_ARCHIVE = "https://codeload.github.com/marcusklasson/GroceryStoreDataset/zip/refs/heads/master"
+ARCHIVES = {  # sets that are fetched where they are nowhere: public repositories, the lists' commits
+    "grocery": "https://codeload.github.com/marcusklasson/GroceryStoreDataset/zip/refs/heads/master",
+    "sop85": "https://codeload.github.com/arpitaj113/Product_Matching_Framework_Demo/zip/"
+    "b32047acda37092e92a2e7ee17807738ff3493c0",
+    "ukbench250": "https://codeload.github.com/dmiruke/Python-Pyimagesearch-IP/zip/"
+    "e590bc7959cd062f9fe670f4249373f175c321b9",
+}
 HOW_TO_GET = {
     "sop": "download Stanford_Online_Products.zip (https://cvgl.stanford.edu/projects/lifted_struct/; also linked from "
     "the repository rksltnl/Deep-Metric-Learning-CVPR16) and set WALDO_DATA to it, its folder or a folder above",
     "products10k": "download it (https://products-10k.github.io/), unpack it to a folder Products-10k with train.csv, "
     "test_kaggletest.csv, train/ and test/, and put that into the folder that WALDO_DATA names, or beside it",
     "grocery": "clone the repository marcusklasson/GroceryStoreDataset and set WALDO_DATA to it",
+    "sop85": "clone the repository arpitaj113/Product_Matching_Framework_Demo at commit b32047ac and set WALDO_DATA "
+    "to the folder above its folder dataset, or put that into a folder sop85",
+    "ukbench250": "clone the repository dmiruke/Python-Pyimagesearch-IP at commit e590bc79 and set WALDO_DATA to the "
+    "folder above its folder ukbench_sample, or put that into a folder ukbench250",
 }
 MARKS = {
     "sop": ("Ebay_train.txt", ("", "Stanford_Online_Products")),
     "products10k": ("train.csv", ("", "Products-10k", "products10k")),
     "grocery": ("classes.csv", ("", "dataset", "grocery_store", "GroceryStoreDataset/dataset")),
+    # The last folder is the one in the public repository.
+    "sop85": ("sofa_final", ("sop85", "photos/sop85", "dataset")),
+    "ukbench250": ("ukbench00000.jpg", ("ukbench250", "photos/ukbench250", "ukbench_sample")),
 }
 
 
 def find_data(name: str) -> Path:
-    """Return the folder of a real data set: "sop", "products10k" or "grocery".
+    """Return the folder of a real data set, a name of `MARKS`.
 
     Looks at WALDO_DATA (see `find_in`), beside it for a folder or zip file of the set's own name, and under
-    data/downloads. Grocery Store is also looked for beside the project, and downloaded if it is nowhere.
+    data/downloads. Those of `ARCHIVES` are also looked for beside the project, and downloaded if they are
+    nowhere.
 
     Raises:
         FileNotFoundError: it is nowhere; says how to get it.
@@ -52,8 +66,8 @@ def find_data(name: str) -> Path:
     for place, found in _found(name):
         if found:
             return _opened(found, name)
-        if place == _downloads(name) and name == "grocery":
-            return _inside(fetch(GROCERY_ARCHIVE, place), *MARKS[name])
+        if place == _downloads(name) and name in ARCHIVES:
+            return _inside(fetch(ARCHIVES[name], place, HOW_TO_GET[name]), *MARKS[name])
     looked = ", ".join(str(place) for place, _ in _places(name))
     raise FileNotFoundError(f"no {name} data in {looked}: {HOW_TO_GET[name]}")
 
@@ -98,9 +112,11 @@ def _places(name: str) -> list[tuple[Path, tuple[str, ...]]]:
         place = given(os.environ["WALDO_DATA"])
         if not place.exists():
             raise FileNotFoundError(f"WALDO_DATA is {place}, which does not exist: {HOW_TO_GET[name]}")
-        places = [(place, below), (place.resolve().parent, below[1:])]
-    if name == "grocery":
-        places.append((ROOT.parent / "shared" / "grocery_store", below))
+        beside = below[1:] if below[0] == "" else below
+        places = [(place, below), (place.resolve().parent, beside)]
+    if name in ARCHIVES:
+        shared = ROOT.parent / "shared"
+        places.append((shared / "grocery_store" if name == "grocery" else shared, below))
     return [*places, (_downloads(name), below)]
 
 
@@ -239,8 +255,13 @@ def _check_entries(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
         )
 
 
-def fetch(address: str, folder: Path) -> Path:
+def fetch(address: str, folder: Path, by_hand: str) -> Path:
     """Download a zip archive with a bar, going on where an earlier try stopped, check it and unpack it.
+
+    Args:
+        address: of the archive.
+        folder: to download to.
+        by_hand: what to do where it cannot be downloaded.
 
     Returns:
         The folder it was unpacked to.
@@ -253,10 +274,10 @@ def fetch(address: str, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     archive, partial = folder / "archive.zip", folder / "archive.zip.part"
     if not archive.exists():
-        _download(address, partial)
+        _download(address, partial, by_hand)
         if not zipfile.is_zipfile(partial):
             partial.unlink()
-            raise ValueError(f"{address} did not give a zip archive: {HOW_TO_GET['grocery']}")
+            raise ValueError(f"{address} did not give a zip archive: {by_hand}")
         partial.replace(archive)
     try:
         return unpack(archive)
@@ -265,7 +286,7 @@ def fetch(address: str, folder: Path) -> Path:
         raise ValueError(f"{error}; it is removed here, run again to download it") from None
 
 
-def _download(address: str, partial: Path) -> None:
+def _download(address: str, partial: Path, by_hand: str) -> None:
     """Write what an address gives to a file, after what the file holds already; raises as `fetch` does."""
     have = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
@@ -287,13 +308,13 @@ def _download(address: str, partial: Path) -> None:
                 f"{address} has changed since the last try: run again to start anew"
             ) from None
         reason = " ".join(str(error).split())
-        raise ConnectionError(f"cannot download {address} ({reason}): {HOW_TO_GET['grocery']}") from None
+        raise ConnectionError(f"cannot download {address} ({reason}): {by_hand}") from None
     except (http.client.HTTPException, OSError) as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise OSError(
                 f"the download to {partial} stopped: {explain(error)}; run again to go on"
             ) from None
-        raise ConnectionError(f"cannot download {address} ({error}): {HOW_TO_GET['grocery']}") from None
+        raise ConnectionError(f"cannot download {address} ({error}): {by_hand}") from None
     if total and partial.stat().st_size != total:
         raise ConnectionError(
             f"the download of {address} stopped at {partial.stat().st_size} of {total} bytes: run again to go on"

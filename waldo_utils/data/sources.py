@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from waldo_utils.data import checks, manifests, places
+from waldo_utils.data import checks, manifests, places, real_photos
 from waldo_utils.study import DataStage, RenderedSet
 
 
@@ -15,8 +15,9 @@ def open_source(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
     """Render or find the photos that the study trains and tests on.
 
     Args:
-        settings: the data stage; `source` is "rendered", "grocery", "sop" or "sop_form".
-        folder: where rendered photos are kept, and `unreadable.csv`, the list of photos that break a rule.
+        settings: the data stage; `source` is "rendered", "photos", "sop" or "sop_form".
+        folder: where rendered and gathered photos are kept, and `unreadable.csv`, the list of photos that break
+            a rule.
 
     Returns:
         The checked manifest, validation products held out, and the folder that its paths are relative to.
@@ -26,24 +27,15 @@ def open_source(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
         ValueError: the source is unknown, the manifest breaks a rule of `manifests.check_manifest`, or "sop"
             has other counts than the published ones.
     """
+    listing = folder / "unreadable.csv"
     if settings.source == "rendered":
-        from waldo_utils.miniature.datasets import render_sop
-
-        drawn = settings.rendered
-        root = render_sop(
-            _ours(folder / "rendered_sop", drawn),
-            drawn.seed,
-            drawn.families,
-            drawn.family_size,
-            drawn.photos,
-            drawn.size,
-            drawn.difficulty,
-            drawn.test_fraction,
-        )
+        root = _rendered(settings.rendered, folder / "rendered_sop")
         manifest = checks.hold_out(manifests.sop_manifest(root), settings.hold_out, seed=0)
-    elif settings.source == "grocery":
-        root = places.find_data("grocery")
-        manifest = manifests.grocery_manifest(root)
+    elif settings.source == "photos":
+        root = folder / "sets"
+        rendered = manifests.sop_manifest(_rendered(settings.rendered, root / "rendered"))
+        rendered = rendered.assign(path="rendered/" + rendered.path)
+        manifest = real_photos.study_manifest(rendered, root, listing)
     elif settings.source in ("sop", "sop_form"):
         root = places.find_data("sop")
         manifest = manifests.sop_manifest(root)
@@ -51,21 +43,40 @@ def open_source(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
             checks.check_sop_counts(manifest)
         manifest = checks.hold_out(manifest, settings.hold_out, seed=0)
     else:
-        raise ValueError(
-            f"unknown data source {settings.source!r}: choose rendered, grocery, sop or sop_form"
-        )
-    return checks.check_manifest(manifest, root, listing=folder / "unreadable.csv"), root
+        raise ValueError(f"unknown data source {settings.source!r}: choose rendered, photos, sop or sop_form")
+    return checks.check_manifest(manifest, root, listing=listing), root
+
+
+def _rendered(drawn: RenderedSet, folder: Path) -> Path:
+    """Render a study's own products in the form of Stanford Online Products, or find them."""
+    from waldo_utils.miniature.datasets import render_sop
+
+    return render_sop(
+        _ours(folder, drawn),
+        drawn.seed,
+        drawn.families,
+        drawn.family_size,
+        drawn.photos,
+        drawn.size,
+        drawn.difficulty,
+        drawn.test_fraction,
+    )
 
 
 def open_transfer(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
     """Render or find the photos of other kinds of products that trained models are carried over to.
 
-    The same products are in its splits "train" and "test"; nothing is trained on either.
+    The same products are in its splits "train" and "test", or all photos are in "test"; nothing is trained on
+    either.
 
     Raises:
         FileNotFoundError: Products-10k is absent; the message says how to get it.
         ValueError: the data stage has no transfer set.
     """
+    listing = folder / "transfer_unreadable.csv"
+    if settings.transfer == "grocery":
+        manifest = real_photos.transfer_manifest(folder / "sets", listing)
+        return checks.check_manifest(manifest, folder / "sets", listing=listing), folder / "sets"
     if settings.transfer == "rendered":
         from waldo_utils.miniature.datasets import render_products10k
 
@@ -82,9 +93,10 @@ def open_transfer(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path
     elif settings.transfer == "products10k":
         root = places.find_data("products10k")
     else:
-        raise ValueError(f"unknown transfer set {settings.transfer!r}: choose rendered or products10k")
+        raise ValueError(
+            f"unknown transfer set {settings.transfer!r}: choose rendered, grocery or products10k"
+        )
     manifest = manifests.products10k_manifest(root)
-    listing = folder / "transfer_unreadable.csv"
     return checks.check_manifest(manifest, root, disjoint=False, listing=listing), root
 
 

@@ -39,6 +39,12 @@ class Split:
         return self.rows.label.to_numpy()
 
     @property
+    def sets(self) -> np.ndarray | None:
+        """(N,) name of the set that each photo comes from, which is searched by itself; None where all are of
+        one."""
+        return self.rows["set"].to_numpy() if "set" in self.rows else None
+
+    @property
     def categories(self) -> np.ndarray:
         """(N,) category of each photo."""
         return self.rows.category.to_numpy()

@@ -132,6 +132,25 @@ def transfer(table: pd.DataFrame, main: pd.DataFrame, method: str = "CO + RRT (f
     )
 
 
+def every_set(sets: pd.DataFrame) -> str:
+    """Read on which sets each method is better or worse than the untrained network, best and worst told.
+
+    Args:
+        sets: as of `transfer.every_set`.
+    """
+    gains = sets.dropna(subset=["R@1 gain"])
+    lines = []
+    for method, rows in gains.groupby("method", sort=False):
+        best, worst = rows.loc[rows["R@1 gain"].idxmax()], rows.loc[rows["R@1 gain"].idxmin()]
+        lines.append(
+            f"- {method}: {best['R@1 gain']:+.1%} on {best['set']} ({best['verdict']}), "
+            f"{worst['R@1 gain']:+.1%} on {worst['set']} ({worst['verdict']})"
+        )
+    return "Recall@1 against ImageNet's network with nothing trained, best and worst set:\n\n" + "\n".join(
+        lines
+    )
+
+
 def categories(table: pd.DataFrame, openset: pd.DataFrame, method: str = "CO + RRT (finetuned)") -> str:
     """Read the easiest and the hardest category, and what a threshold costs.
 

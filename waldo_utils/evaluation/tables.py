@@ -251,7 +251,7 @@ def percent(table: pd.DataFrame):
     for column in table.columns:
         if column in taken:
             continue
-        sign = "+" if column == "difference" else ""
+        sign = "+" if column == "difference" or column.endswith(" gain") else ""
         if column not in bounds and "@" not in column:
             shown[column] = table[column]
             continue
@@ -327,6 +327,31 @@ def verdicts(differences: pd.DataFrame) -> pd.DataFrame:
     """
     words = np.select([differences.low > 0, differences.high < 0], ["better", "worse"], "no difference found")
     return differences[["metric", "method", "baseline"]].assign(verdict=words)
+
+
+def with_gains(rows: pd.DataFrame, differences: pd.DataFrame) -> pd.DataFrame:
+    """Put what each method gains on its baseline beside its figures.
+
+    Args:
+        rows: as of `hit_table`.
+        differences: as of `difference_table`, each method with one baseline.
+
+    Returns:
+        One row per method: `method`; `R@1` and `MAP@R`, and `R@1 gain` and `MAP@R gain`, each with `... low` and
+        `... high`; `verdict` (of R@1); `queries`, `products`, `seeds`. What has no baseline has no gain.
+    """
+    figures = [name for name in ("R@1", "MAP@R") if name in rows]
+    columns = [f"{name}{bound}" for name in figures for bound in ("", " low", " high")]
+    table = rows[["method", *columns, "queries", "products", "seeds"]]
+    for place, name in enumerate(figures):
+        own = differences[differences.metric == name].set_index("method")
+        gains = own[["difference", "low", "high"]].set_axis(
+            [f"{name} gain{b}" for b in ("", " low", " high")], axis=1
+        )
+        if place == 0:
+            gains["verdict"] = verdicts(own.reset_index()).verdict.to_numpy()
+        table = table.merge(gains, how="left", left_on="method", right_index=True)
+    return table
 
 
 def runs() -> pd.DataFrame:

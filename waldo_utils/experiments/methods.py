@@ -57,7 +57,7 @@ def reranked_with_global_score(study: Study, seed: int, stage: str) -> np.ndarra
 
 METHODS: dict[str, Method] = {
     "ImageNet, nothing trained": untrained,
-    "ImageNet, PCA to 128": partial(untrained, name="principal"),
+    "ImageNet, principal axes": partial(untrained, name="principal"),
     "CO": searched,
     "CO, mixed with the start": partial(searched, kind="mixed_"),
     "CO + local matching": matched,

@@ -1,6 +1,5 @@
-"""Products of kinds that no model was trained on, in two galleries."""
+"""Products of kinds that no model was trained on, in every gallery that their set has."""
 
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -10,18 +9,19 @@ from waldo_utils.data.splits import Split
 from waldo_utils.data.transforms import TestTransform
 from waldo_utils.disk import artifacts
 from waldo_utils.evaluation import metrics, tables
+from waldo_utils.experiments import methods
 from waldo_utils.models import trained
 from waldo_utils.retrieval import exact, features, reranking
 from waldo_utils.study import Study
 
 STAGES = ("frozen", "finetuned")
+UNTRAINED = "ImageNet, nothing trained"
 GALLERIES = {"test among test": "test", "test in train": "train"}  # name -> the split that is searched
+Features = dict[str, dict[str, tuple[np.ndarray, np.ndarray | None]]]
 
 
-def extract(
-    study: Study, seed: int, split: dict[str, Split]
-) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:
-    """Return the global features of CO, and the local ones of the frozen and the finetuned model.
+def extract(study: Study, seed: int, split: dict[str, Split]) -> Features:
+    """Compute what each model of the chain sees in the photos of the transfer set.
 
     Args:
         study: whose models see the photos.
@@ -29,53 +29,72 @@ def extract(
         split: photos of the transfer set.
 
     Returns:
-        split -> (N, D), and stage -> split -> (N, D, h, w).
+        "untrained", "CO" or a stage -> split -> global features (N, D), unit length, and local ones (N, D, h,
+        w); untrained there are no local ones.
     """
+    transform = TestTransform(study.global_.resize, study.global_.size)
+    start = trained.start(study)
+    seen: Features = {"untrained": {}}
+    for name, part in split.items():
+        average = features.average_maps(start, part.photos, transform)
+        unit = average / np.linalg.norm(average, axis=1, keepdims=True)
+        seen["untrained"][name] = (unit, None)
     models = {"CO": trained.global_model(study, seed)}
     models |= {stage: trained.local_model(study, seed, stage) for stage in STAGES}
-    look: Callable = partial(
-        features.extract_features, transform=TestTransform(study.global_.resize, study.global_.size)
-    )
+    for kind, model in models.items():
+        seen[kind] = {
+            name: features.extract_features(
+                model,
+                part.photos,
+                transform=transform,
+                partial=artifacts.partial_path(study, f"transfer/{kind}_{name}"),
+            )
+            for name, part in split.items()
+        }
+    return seen
 
-    def both(stage: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-        begun = artifacts.partial_path(study, f"transfer/{stage}_{name}")
-        return look(models[stage], split[name].photos, partial=begun)
 
-    embedding = {name: both("CO", name)[0] for name in split}
-    return embedding, {stage: {name: both(stage, name)[1] for name in split} for stage in STAGES}
-
-
-def search(
-    study: Study,
-    seed: int,
-    embedding: dict[str, np.ndarray],
-    local: dict[str, dict[str, np.ndarray]],
-) -> dict[str, dict[str, np.ndarray]]:
-    """Search the test photos among each other, and among the train photos of the same products; then rerank.
+def search(study: Study, seed: int, seen: Features) -> dict[str, dict[str, np.ndarray]]:
+    """Search the test photos among each other, and among the train photos of the same products where the set
+    has such; then reorder.
 
     Args:
         study, seed: as for `extract`.
-        embedding, local: as of `extract`.
+        seen: as of `extract`.
 
     Returns:
         gallery, of `GALLERIES` -> method -> (Q, K) rows of the gallery, best first.
     """
-    shortlist = min(study.evaluation.shortlist, len(embedding["test"]) - 1, len(embedding["train"]))
     orders = {}
     for name, part in GALLERIES.items():
-        gallery = None if part == "test" else embedding[part]  # None: the query itself is left out
-        neighbors, _ = exact.nearest_neighbors(embedding["test"], shortlist, gallery=gallery)
-        orders[name] = {"CO": neighbors}
+        if part not in seen["CO"]:
+            continue
+        untrained, neighbors = (_nearest(study, seen[kind], part) for kind in ("untrained", "CO"))
+        shortlist = neighbors[:, : study.evaluation.depth]
+        own, others = (seen["CO"][place][1] for place in ("test", part))
+        matching = reranking.pair_scores(reranking.match_maps, own, others, shortlist)
+        orders[name] = {
+            UNTRAINED: untrained,
+            "CO": neighbors,
+            "CO + local matching": exact.reorder(neighbors, matching),
+        }
         for stage in STAGES:
             scores = reranking.rerank_scores(
                 trained.matcher(study, seed, stage),
-                local[stage]["test"],
-                local[stage][part],
-                neighbors[:, : study.evaluation.depth],
+                seen[stage]["test"][1],
+                seen[stage][part][1],
+                shortlist,
                 partial=artifacts.partial_path(study, f"transfer/{stage}_{part}_scores"),
             )
             orders[name][f"CO + RRT ({stage})"] = exact.reorder(neighbors, scores)
     return orders
+
+
+def _nearest(study: Study, seen: dict[str, tuple], part: str) -> np.ndarray:
+    """Return the shortlists of the test photos in a split by one model's global features."""
+    queries, gallery = seen["test"][0], None if part == "test" else seen[part][0]
+    most = len(queries) - 1 if gallery is None else len(gallery)  # a query is left out of its own gallery
+    return exact.nearest_neighbors(queries, min(study.evaluation.shortlist, most), gallery=gallery)[0]
 
 
 def table(
@@ -88,13 +107,72 @@ def table(
         labels: split -> (N,) product of each photo.
         resamples: of the bootstrap over products.
     """
+    return _of_every_gallery(partial(tables.hit_table, resamples=resamples), orders, labels)
+
+
+def differences(
+    orders: dict[str, dict[str, np.ndarray]], labels: dict[str, np.ndarray], resamples: int
+) -> pd.DataFrame:
+    """Tabulate what each method gains on the untrained network, as `tables.difference_table` does, with a
+    column `gallery`; arguments as of `table`."""
+    methods = list(next(iter(orders.values())))
+    pairs = [(method, UNTRAINED) for method in methods if method != UNTRAINED]
+
+    def compare(hits: dict, products: np.ndarray, relevant: np.ndarray) -> pd.DataFrame:
+        return tables.difference_table(hits, pairs, products, relevant, resamples)
+
+    return _of_every_gallery(compare, orders, labels)
+
+
+def every_set(study: Study, test: Split, orders: dict, labels: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Tabulate the test set and the transfer set below each other, each searched among itself, with what every
+    method gains there on the untrained network.
+
+    Args:
+        study: whose methods are looked at on its test set.
+        test: its test photos.
+        orders, labels: as of `table`, of the transfer set.
+
+    Returns:
+        `set`, then the columns of `tables.with_gains`.
+    """
+    resamples, own = study.evaluation.resamples, metrics.relevant_counts(test.labels)
+    hits = methods.every_hit(methods.every_order(study), test.labels)
+    pairs = [(method, UNTRAINED) for method in hits if method != UNTRAINED]
+    ours = tables.with_gains(
+        tables.hit_table(hits, test.labels, own, resamples),
+        tables.difference_table(hits, pairs, test.labels, own, resamples),
+    )
+    among = {"test among test": orders["test among test"]}
+    theirs = tables.with_gains(table(among, labels, resamples), differences(among, labels, resamples))
+    names = test_name(test), other_name(study)
+    parts = [part.assign(set=name) for part, name in zip((ours, theirs), names, strict=True)]
+    joined = pd.concat(parts, ignore_index=True)
+    return joined[["set", *(column for column in joined if column != "set")]]
+
+
+def test_name(test: Split) -> str:
+    """Return the name of a study's test set."""
+    return "own kinds" if test.sets is None else str(test.sets[0])
+
+
+test_name.__test__ = False  # not a test of pytest's
+
+
+def other_name(study: Study) -> str:
+    """Return the name of a study's transfer set."""
+    return {"products10k": "Products-10k", "grocery": "Grocery"}.get(study.data.transfer, "other kinds")
+
+
+def _of_every_gallery(tabulate, orders: dict, labels: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Return the tables of (hits, products, relevant) of all galleries below each other."""
     parts = []
-    for name, part in GALLERIES.items():
+    for name, found in orders.items():
+        part = GALLERIES[name]
         hits = {
-            method: [metrics.hits(order, labels["test"], labels[part])]
-            for method, order in orders[name].items()
+            method: [metrics.hits(order, labels["test"], labels[part])] for method, order in found.items()
         }
         relevant = metrics.relevant_counts(labels["test"], None if part == "test" else labels[part])
-        parts.append(tables.hit_table(hits, labels["test"], relevant, resamples))
+        parts.append(tabulate(hits, labels["test"], relevant))
         parts[-1].insert(1, "gallery", name)
     return pd.concat(parts, ignore_index=True)

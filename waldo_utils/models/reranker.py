@@ -17,17 +17,27 @@ class RerankingTransformer(nn.Module):
     the published size: 6 layers, 4 heads, feed-forward 1024, no dropout.
 
     Args:
-        dim: width, which is that of the local features.
+        dim: width.
         heads, layers, feedforward: of the encoder.
         matching: add `matching.local_matching` of the pair, times a number that is learned, to the score, and
             start with a read-out of zero: a short training then improves on matching instead of inventing it.
             Not published.
+        local: numbers of a local feature; where they are not `dim`, one linear layer brings them to it, and
+            matching reads them as they are. None: `dim`, as published.
     """
 
     def __init__(
-        self, dim: int = 128, heads: int = 4, layers: int = 6, feedforward: int = 1024, matching: bool = False
+        self,
+        dim: int = 128,
+        heads: int = 4,
+        layers: int = 6,
+        feedforward: int = 1024,
+        matching: bool = False,
+        local: int | None = None,
     ):
         super().__init__()
+        self.local = local or dim
+        self.reduce = nn.Identity() if self.local == dim else nn.Linear(self.local, dim)
         layer = nn.TransformerEncoderLayer(dim, heads, feedforward, dropout=0.0, batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.segment = nn.Embedding(4, dim)  # [CLS], [SEP], query, gallery
@@ -41,18 +51,22 @@ class RerankingTransformer(nn.Module):
             nn.init.zeros_(self.score.bias)
 
     def sequence(self, query: Tensor, gallery: Tensor) -> Tensor:
-        """Return the (B, 2 * h * w + 2, D) tokens of B pairs of local feature maps, each (B, D, h, w)."""
-        pairs, dim, height, width = query.shape
+        """Return the (B, 2 * h * w + 2, D) tokens of B pairs of local feature maps, each (B, L, h, w)."""
+        pairs, _, height, width = query.shape
+        dim = self.segment.embedding_dim
         cls, sep, query_segment, gallery_segment = self.segment.weight  # each (D,)
         position = sine_position_code(height, width, dim).to(query, non_blocking=True)  # (h*w, D)
-        query_tokens = query.flatten(2).transpose(1, 2) + (position + query_segment)  # (B, h*w, D)
-        gallery_tokens = gallery.flatten(2).transpose(1, 2) + (position + gallery_segment)  # (B, h*w, D)
+        query, gallery = (
+            self.reduce(local.flatten(2).transpose(1, 2)) for local in (query, gallery)
+        )  # (B, h*w, D)
+        query_tokens = query + (position + query_segment)
+        gallery_tokens = gallery + (position + gallery_segment)
         return torch.cat(
             [cls.expand(pairs, 1, dim), query_tokens, sep.expand(pairs, 1, dim), gallery_tokens], dim=1
         )  # (B, 2*h*w + 2, D)
 
     def forward(self, query: Tensor, gallery: Tensor) -> Tensor:
-        """Return (B,) logits for B pairs of local feature maps, each (B, D, h, w).
+        """Return (B,) logits for B pairs of local feature maps, each (B, L, h, w).
 
         Only `[CLS]` is read at the end, so the last layer computes that row alone: the same
         logits as the whole layer for a sixth less work.
@@ -69,7 +83,7 @@ class RerankingTransformer(nn.Module):
             return score
         query, gallery = (
             local.float().flatten(2).transpose(1, 2) for local in (query, gallery)
-        )  # (B, h*w, D)
+        )  # (B, h*w, L)
         return score.float() + self.matching * local_matching(query, gallery)
 
 

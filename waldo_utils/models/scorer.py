@@ -33,13 +33,14 @@ class Scorer:
 
     def __init__(self, reranker: RerankingTransformer, precision: torch.dtype = torch.float32):
         self.precision = precision
-        self.dim = reranker.segment.embedding_dim
+        self.dim, self.local = reranker.segment.embedding_dim, reranker.local
         self.heads = reranker.encoder.layers[0].self_attn.num_heads
         weights = copy.deepcopy(reranker).eval().requires_grad_(False).to(device(), torch.float32)
         for layer in weights.encoder.layers:  # softmax(q k / sqrt(d)): 1 / sqrt(d) goes into the weights of q
             for projection in (layer.self_attn.in_proj_weight, layer.self_attn.in_proj_bias):
                 projection[: self.dim] *= (self.dim // self.heads) ** -0.5
         self.segment, self.read_out = weights.segment.weight, weights.score  # (4, D); these stay in float32
+        self.reduce = weights.reduce
         self.layers = weights.encoder.layers.to(precision)
         for layer in self.layers:
             layer.norm1.float()
@@ -49,39 +50,37 @@ class Scorer:
 
     def photo_bytes(self, places: int) -> int:
         """Return the size of the code of a photo with so many local features."""
-        return places * self._parts * self.dim * self.precision.itemsize
+        return places * self._width * self.precision.itemsize
 
     @property
-    def _parts(self) -> int:
-        """How many times D numbers the code of a patch holds."""
-        return 4 if self.matching is None else 5
+    def _width(self) -> int:
+        """How many numbers the code of a patch holds."""
+        return 4 * self.dim + (0 if self.matching is None else self.local)
 
     @torch.inference_mode()
     def encode(self, local: np.ndarray, rows: np.ndarray, side: int) -> Tensor:
         """Return the codes of some photos: tokens, and their queries, keys and values in the first layer.
 
         Args:
-            local: (N, D, h, w) local features, in memory or mapped from a file; only `rows` are read.
+            local: (N, L, h, w) local features, in memory or mapped from a file; only `rows` are read.
             rows: (R,) photos to encode.
             side: `QUERY` or `GALLERY`.
 
         Returns:
-            (R, h * w, 4 * D) in the scorer's precision, on the device; 5 * D with the local features
-            themselves, where the reranker matches them.
+            (R, h * w, 4 * D) in the scorer's precision, on the device; 4 * D + L with the local
+            features themselves, where the reranker matches them.
 
         Raises:
             ValueError: the features are not finite.
         """
         _, _, height, width = local.shape
         added = sine_position_code(height, width, self.dim).to(device()) + self.segment[side]  # (h*w, D)
-        codes = torch.empty(
-            len(rows), height * width, self._parts * self.dim, dtype=self.precision, device=device()
-        )
+        codes = torch.empty(len(rows), height * width, self._width, dtype=self.precision, device=device())
         for start in range(0, len(rows), ENCODED_AT_ONCE):
             part = slice(start, start + ENCODED_AT_ONCE)
-            features = torch.from_numpy(local[rows[part]]).to(device())  # (b, D, h, w)
-            patches = features.float().flatten(2).transpose(1, 2)  # (b, h*w, D)
-            tokens = patches + added
+            features = torch.from_numpy(local[rows[part]]).to(device())  # (b, L, h, w)
+            patches = features.float().flatten(2).transpose(1, 2)  # (b, h*w, L)
+            tokens = self.reduce(patches) + added  # (b, h*w, D)
             if not tokens.sum().isfinite():
                 name = "query" if side == QUERY else "gallery"
                 raise ValueError(f"some {name} local features are not finite: extract them again")

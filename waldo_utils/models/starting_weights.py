@@ -32,7 +32,7 @@ def image_model(settings: GlobalStage, projected: bool = True) -> ImageModel:
     if settings.start not in ("imagenet", "random"):
         raise ValueError(f"unknown start {settings.start!r}: choose imagenet or random")
     imagenet = settings.start == "imagenet"
-    model = ImageModel(settings.backbone, dim=128 if projected else None, pretrained=imagenet)
+    model = ImageModel(settings.backbone, dim=settings.dim if projected else None, pretrained=imagenet)
     if imagenet and not settings.backbone.startswith("timm:"):
         path, weights = imagenet_weights(settings.backbone)
         check_architecture(model.backbone, weights, path)
@@ -120,13 +120,15 @@ def torchvision_file(backbone: str) -> Path:
     return path
 
 
-def reranker(settings: RerankerStage) -> RerankingTransformer:
-    """Return a reranking transformer with the weights that it starts from."""
+def reranker(settings: RerankerStage, local: int = 128) -> RerankingTransformer:
+    """Return a reranking transformer with the weights that it starts from, for local features of so many
+    numbers."""
     return RerankingTransformer(
         heads=settings.heads,
         layers=settings.layers,
         feedforward=settings.feedforward,
         matching=settings.matching,
+        local=local,
     )
 
 

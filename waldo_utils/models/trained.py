@@ -34,7 +34,7 @@ def global_model(study: Study, seed: int) -> ImageModel:
 def matcher(study: Study, seed: int, stage: str) -> RerankingTransformer:
     """Return the reranking transformer of a seed and stage ("frozen" or "finetuned"); raises as
     `global_model` does."""
-    reranker = starting_weights.reranker(study.reranker)
+    reranker = starting_weights.reranker(study.reranker, study.global_.dim)
     reranker.load_state_dict(artifacts.load_weights(study, f"reranker/seed{seed}/{stage}_reranker"))
     return reranker
 

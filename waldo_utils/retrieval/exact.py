@@ -71,6 +71,30 @@ def nearest_neighbors(
     return neighbors, similarities
 
 
+def nearest_within(
+    features: np.ndarray, k: int, sets: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the k most similar features of each among those of its own set; see `nearest_neighbors`.
+
+    Args:
+        features: (N, D) unit length.
+        k: neighbors of each; fewer where the smallest set has no more.
+        sets: (N,) the set that each belongs to; None: all belong to one.
+
+    Returns:
+        Neighbors (N, K) int64, rows of `features`, and their similarities (N, K) float32.
+    """
+    sets = np.zeros(len(features), dtype=int) if sets is None else sets
+    names, sizes = np.unique(sets, return_counts=True)
+    k = min(k, int(sizes.min()) - 1)
+    neighbors, similarities = np.empty((len(sets), k), np.int64), np.empty((len(sets), k), np.float32)
+    for name in names:
+        rows = np.flatnonzero(sets == name)
+        found, similarities[rows] = nearest_neighbors(features[rows], k)
+        neighbors[rows] = rows[found]
+    return neighbors, similarities
+
+
 def check_features(name: str, features: np.ndarray) -> None:
     """Refuse features that a search by cosine cannot rank; `name` says whose they are.
 

@@ -59,9 +59,9 @@ def rerank_scores(
             they are, or features or weights are not finite.
     """
     _check_pairs(query_local, gallery_local, neighbors)
-    if query_local.shape[1] != reranker.segment.embedding_dim:
+    if query_local.shape[1] != reranker.local:
         raise ValueError(
-            f"the reranker reads {reranker.segment.embedding_dim} channels, the local features have "
+            f"the reranker reads {reranker.local} channels, the local features have "
             f"{query_local.shape[1]}: use the image model it was trained with"
         )
     # Refused before the first of what may be hours of scoring.

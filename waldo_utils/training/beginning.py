@@ -17,7 +17,6 @@ from waldo_utils.retrieval import exact, features, trunk_maps
 from waldo_utils.retrieval.batches import PhotoBatches
 from waldo_utils.study import Study
 
-DIM = 128  # of the projections
 SOME = 256  # photos whose local features are measured
 
 
@@ -31,7 +30,7 @@ def begin(study: Study, split: dict[str, Split]) -> dict[str, Split]:
     """Prepare what every training of a study starts from, and keep it.
 
     That is: `global/start`, the weights with their projections; the test neighbors of these weights with
-    nothing trained, by the averaged map itself and by its 128 principal axes of the train photos; and, where
+    nothing trained, by the averaged map itself and by its principal axes (as many as the projections have) of the train photos; and, where
     the trunk stays as it starts, its maps of all photos.
 
     Args:
@@ -51,7 +50,7 @@ def begin(study: Study, split: dict[str, Split]) -> dict[str, Split]:
         name: features.average_maps(model, split[name].inputs, plain_transform(study))
         for name in ("train", "test")
     }
-    axes = heads.principal_axes(average["train"], min(DIM, *average["train"].shape))
+    axes = heads.principal_axes(average["train"], min(study.global_.dim, *average["train"].shape))
     if study.global_.heads == "principal":
         heads.start_at(model, axes)
         heads.local_from_global(model, some_maps(study, model, split["train"]))

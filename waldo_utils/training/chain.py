@@ -75,7 +75,9 @@ def _train(study: Study, split: dict[str, Split], model: ImageModel, seed: int) 
         split["train"].labels,
         study.global_,
         seed,
-        validate=partial(validation.global_recall, model, held_out.inputs, held_out.labels, transform),
+        validate=partial(
+            validation.global_recall, model, held_out.inputs, held_out.labels, transform, held_out.sets
+        ),
         checkpoint=artifacts.checkpoint_path(study, f"global/seed{seed}"),
         families=None if families is None or not study.global_.families_meet else families.to_numpy(),
         watch=partial(
@@ -100,7 +102,9 @@ def _mix(study: Study, split: dict[str, Split], model: ImageModel, seed: int) ->
         mixture,
         mixture.state_dict(),
         {key: value.cpu() for key, value in model.state_dict().items()},
-        partial(validation.global_recall, mixture, held_out.inputs, held_out.labels, transform),
+        partial(
+            validation.global_recall, mixture, held_out.inputs, held_out.labels, transform, held_out.sets
+        ),
     )
     artifacts.save_frame(study, f"global/seed{seed}/shares", shares.assign(seed=seed))
     embedding, _ = features.extract_features(mixture, split["test"].inputs, transform)
@@ -114,10 +118,10 @@ def _keep_neighbors(study: Study, part: Split, model: ImageModel, name: str) -> 
     transform = beginning.plain_transform(study)
     begun = artifacts.partial_path(study, f"{name}_features")
     embedding, local = features.extract_features(model, part.inputs, transform, partial=begun)
-    shortlist = min(study.evaluation.shortlist, len(embedding) - 1)
-    neighbors, similarities = exact.nearest_neighbors(embedding, shortlist)
+    neighbors, similarities = exact.nearest_within(embedding, study.evaluation.shortlist, part.sets)
     artifacts.save_array(study, f"{name}_features", embedding)
-    artifacts.save_array(study, f"{name}_local", local)
+    if not name.endswith("/train"):  # of many photos, and nothing reads them
+        artifacts.save_array(study, f"{name}_local", local)
     artifacts.save_array(study, f"{name}_neighbors", neighbors)
     artifacts.save_array(study, f"{name}_similarities", similarities)
 
@@ -184,7 +188,7 @@ def start_reranker(study: Study, model: ImageModel, train: Split, seed: int) -> 
         seed: of what starts at random.
     """
     torch.manual_seed(seed)
-    reranker = starting_weights.reranker(study.reranker).to(device())
+    reranker = starting_weights.reranker(study.reranker, study.global_.dim).to(device())
     if reranker.matching is not None:
         local = model.local_features(beginning.some_maps(study, model, train))
         reranker.score.bias.sub_(reranker(local, local.roll(-1, dims=0)).mean())

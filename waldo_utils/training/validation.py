@@ -15,18 +15,23 @@ from waldo_utils.retrieval.reranking import rerank_scores
 
 
 def global_recall(
-    model: ImageModel, photos: Sequence[Tensor], labels: np.ndarray, transform: Callable[..., Tensor]
+    model: ImageModel,
+    photos: Sequence[Tensor],
+    labels: np.ndarray,
+    transform: Callable[..., Tensor],
+    sets: np.ndarray | None = None,
 ) -> float:
-    """Return recall@1 of the global features: each photo searched among the others.
+    """Return recall@1 of the global features: each photo searched among the others of its set.
 
     Args:
         model: the image model.
         photos: N photos, each a (3, h, w) uint8 tensor.
         labels: (N,) product of each of them.
         transform: photo to (3, size, size) in [0, 1].
+        sets: (N,) the set that each comes from; None: all from one.
     """
     embedding, _ = extract_features(model, photos, transform)
-    neighbors, _ = exact.nearest_neighbors(embedding, 1)
+    neighbors, _ = exact.nearest_within(embedding, 1, sets)
     return metrics.recall_at_k(neighbors, labels, labels, 1)
 
 
