@@ -29,13 +29,16 @@ def test_before_after_grid_tells_old_ranks():
     assert [text for text in marks(figure) if text.startswith("was")] == ["was 2", "was 1"]
 
 
-def test_saved_figures_are_small_pngs(tmp_path):
+def test_saved_figures_are_small_pngs_and_photos_jpegs(tmp_path):
     figure = grids.photo_sheet([photo(i) for i in range(4)], columns=2, titles=list("abcd"))
     style.save(figure, tmp_path / "figures" / "sheet.png")
     with Image.open(tmp_path / "figures" / "sheet.png") as saved:
         assert saved.format == "PNG"
         assert saved.width > 150
-    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["sheet.png"]
+    style.save(figure, tmp_path / "figures" / "sheet.jpg")
+    with Image.open(tmp_path / "figures" / "sheet.jpg") as saved:
+        assert saved.format == "JPEG"
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["sheet.jpg", "sheet.png"]
 
 
 TABLE = pd.DataFrame(

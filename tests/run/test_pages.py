@@ -50,7 +50,7 @@ def test_a_figure_is_found_in_the_notebook_that_shows_it(tmp_path):
     (tmp_path / "notebooks").mkdir()
     cell = nbformat.v4.new_code_cell("show", outputs=outputs)
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "notebooks" / "01_a.ipynb")
-    assert pages.shown_figures(tmp_path, "01_a") == ["first", "last"]
+    assert pages.shown_figures(tmp_path, "01_a") == ["first.png", "last.png"]
     assert pages.shown_figures(tmp_path, "02_b") == []
 
 

@@ -22,9 +22,14 @@ STYLE = {
 
 
 def save(figure: Figure, path: Path, dpi: int = 100) -> DisplayedImage:
-    """Write a figure as a PNG of at most 160 colors and return it for display in a notebook."""
+    """Write a figure and return it for display in a notebook: photos as a JPEG where the path says so, anything
+    drawn as a PNG of at most 160 colors."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=dpi, bbox_inches="tight", facecolor="white")
-    picture = Image.open(buffer).convert("RGB").quantize(160, dither=Image.Dither.FLOYDSTEINBERG)
-    write_atomically(path, lambda partial: picture.save(partial, optimize=True))
+    picture, options = Image.open(buffer).convert("RGB"), {"optimize": True}
+    if path.suffix == ".jpg":
+        options["quality"] = 88
+    else:
+        picture = picture.quantize(160, dither=Image.Dither.FLOYDSTEINBERG)
+    write_atomically(path, lambda partial: picture.save(partial, **options))
     return DisplayedImage(filename=str(path))

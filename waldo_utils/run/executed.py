@@ -53,8 +53,14 @@ def pictures(path: Path) -> list[str]:
     """Return the pictures that an executed notebook shows, as base64, in their order."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    shown = [output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
-    return ["".join("".join(picture).split()) for picture in shown]
+    shown = [picture_of(output) for output in outputs]
+    return ["".join(picture.split()) for picture in shown if picture]
+
+
+def picture_of(output: dict) -> str | None:
+    """Return the picture that an output of an executed notebook shows, as base64; None if it shows none."""
+    data = output.get("data", {})
+    return next(("".join(data[kind]) for kind in ("image/png", "image/jpeg") if kind in data), None)
 
 
 def encoded(picture: Path) -> str:

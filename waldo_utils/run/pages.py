@@ -114,18 +114,20 @@ def gallery() -> str:
                 title, question = readme.head(ROOT / "notebooks" / f"{stage.stem}.ipynb")
                 lines += ["", f"**[{title}]({link})** {question}", ""]
                 lines += [
-                    f'<a href="{link}"><img alt="{figure.replace("_", " ")}" src="{name}/figures/{figure}.png" width="{WIDTH}" align="top"></a>'
+                    f'<a href="{link}"><img alt="{Path(figure).stem.replace("_", " ")}" src="{name}/figures/{figure}" width="{WIDTH}" align="top"></a>'
                     for figure in figures
                 ]
     return "\n".join(lines) + "\n"
 
 
 def shown_figures(results: Path, stem: str) -> list[str]:
-    """Return the names of the saved figures that an executed notebook shows, found by their bytes."""
+    """Return the file names of the saved figures that an executed notebook shows, found by their bytes."""
     path = results / "notebooks" / f"{stem}.ipynb"
     if not path.exists():
         return []
-    saved = {executed.encoded(figure): figure.stem for figure in sorted((results / "figures").glob("*.png"))}
+    saved = {
+        executed.encoded(figure): figure.name for figure in sorted((results / "figures").glob("*.*"))
+    }
     return [saved[picture] for picture in executed.pictures(path) if picture in saved]
 
 
@@ -278,7 +280,7 @@ def memory_table(folder: Path = benchmark.FOLDER) -> str:
 def first_picture() -> Image.Image | None:
     """Return the first query of the picture before and after reranking, of real photos where they were
     run."""
-    found = [ROOT / "results" / name / "figures" / "before_after.png" for name in ("grocery", "mini")]
+    found = [ROOT / "results" / name / "figures" / "before_after.jpg" for name in ("photos", "mini")]
     for path in found:
         if path.exists():
             whole = Image.open(path)
@@ -286,11 +288,14 @@ def first_picture() -> Image.Image | None:
     return None
 
 
+WHITE = 245  # at least so bright is a white line, as JPEG keeps it
+
+
 def _gap(picture: Image.Image) -> int:
     """Return the first white line below the first quarter of a picture: there its first query ends."""
     grey = picture.convert("L")
     for y in range(grey.height // 4, grey.height):
-        if grey.crop((0, y, grey.width, y + 1)).getextrema()[0] == 255:
+        if grey.crop((0, y, grey.width, y + 1)).getextrema()[0] >= WHITE:
             return y
     return grey.height
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from waldo_utils.disk.files import write_atomically
 from waldo_utils.evaluation import reported, tables
+from waldo_utils.run import executed
 from waldo_utils.study import Study
 
 WIDTH = 680  # pixels of the report's pictures at most; they are in full beside it
@@ -115,8 +116,8 @@ def _first_picture(notebook) -> str:
             caption = _caption(cell.source) or caption
         elif PICTURE in cell.source:
             for output in cell.get("outputs", []):
-                if "image/png" in output.get("data", {}):
-                    return _picture(output["data"]["image/png"], caption, shown=True)
+                if picture := executed.picture_of(output):
+                    return _picture(picture, caption, shown=True)
     return ""
 
 
@@ -169,8 +170,8 @@ def _output(output, caption: str) -> str:
     if output.output_type == "error":
         return f"<pre>{html.escape(strip_ansi(chr(10).join(output.traceback)))}</pre>"
     data = output.get("data", {})
-    if "image/png" in data:
-        return _picture(data["image/png"], caption)
+    if picture := executed.picture_of(output):
+        return _picture(picture, caption)
     if "application/vnd.jupyter.widget-view+json" in data:
         return ""
     if "text/html" in data:
@@ -201,10 +202,10 @@ def _plain(cell: str) -> str:
     return html.unescape(re.sub("<[^>]*>", "", cell)).strip()
 
 
-def _picture(png: str, caption: str, shown: bool = False) -> str:
-    """Return a PNG as a smaller WebP, since the report is one file and the PNGs are beside it."""
+def _picture(encoded: str, caption: str, shown: bool = False) -> str:
+    """Return a picture as a smaller WebP, since the report is one file and the figures are beside it."""
     buffer = io.BytesIO()
-    with Image.open(io.BytesIO(base64.b64decode(png))) as opened:
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as opened:
         picture = opened.convert("RGB")
     picture.thumbnail((WIDTH, 10 * WIDTH))
     picture.save(buffer, "WEBP", quality=QUALITY, method=6)
