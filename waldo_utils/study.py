@@ -193,9 +193,15 @@ PROFILES: dict[str, Study] = {
                 cache_size=320,
                 rendered=RenderedSet(seed=5, families=24, size=224, difficulty=0.3, test_fraction=1 / 24),
             ),
-            global_=replace(_SMALL_GLOBAL, views=3, resize=288, size=288),
-            reranker=_SMALL_RERANKER,
-            evaluation=EvaluationStage(depth=30),
+            global_=replace(_SMALL_GLOBAL, views=3, dim=512, resize=288, size=288),
+            reranker=replace(
+                _SMALL_RERANKER,
+                epochs=1,
+                local_learning_rate=3e-4,
+                finetune_epochs=1,
+                finetune_learning_rate=3e-5,
+            ),
+            evaluation=EvaluationStage(depth=30, ablation_products=40),
         ),
         Study(
             name="paper",
