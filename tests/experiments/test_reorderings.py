@@ -1,5 +1,7 @@
 """Fused scores and baselines as methods: which share is chosen, and which order comes out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,6 +27,11 @@ def kept(monkeypatch):
         arrays[f"global/seed0/{split}_similarities"] = SIMILARITIES
         # Photos of one product have one feature: a query that keeps to them is right.
         arrays[f"global/seed0/{split}_features"] = np.eye(2, dtype=np.float32)[LABELS]
+        # The trunk sees the same color in photos of one product, the last map of photos that stand side by side.
+        arrays["global/test_maps"] = (
+            np.eye(2, dtype=np.float16)[LABELS].reshape(4, 1, 2, 1, 1).repeat(2, 3).repeat(2, 4)
+        )
+        arrays["global/seed0/test_local"] = np.eye(2, dtype=np.float16)[[0, 1, 0, 1]].reshape(4, 2, 1, 1)
         for stage in ("frozen", "finetuned"):
             arrays[f"reranker/seed0/{stage}_{split}_scores"] = SCORES
     manifest = pd.DataFrame({"split": ["validation"] * 4 + ["test"] * 4, "label": [*LABELS, *LABELS]})
@@ -72,8 +79,21 @@ def test_a_baseline_reorders_by_its_own_score_and_settings():
     settings = reorderings.chosen_settings(STUDY, 0)
     assert settings["alpha query expansion"] == {"neighbors": 1, "alpha": 1.0}  # of none that is unlike it
     assert set(settings["k-reciprocal"]) == {"k1", "k2", "share"}
-    found = reorderings.baseline_methods(settings)
+    found = reorderings.baseline_methods(STUDY, settings)
     assert found["CO + k-reciprocal"].keywords["settings"] == settings["k-reciprocal"]
+
+
+def test_the_trunks_map_is_matched_alone_or_with_the_last(monkeypatch):
+    assert reorderings.matched_finer(STUDY, 0)[:, 0].tolist() == RIGHT
+    both = reorderings.matched_finer(STUDY, 0, both=True)
+    assert both[:, 0].tolist() == [2, 0, 0, 2]  # ties of the sum keep the global order
+    whole = replace(STUDY, global_=replace(STUDY.global_, views=0))  # no trunk to match with
+    settings = {"alpha query expansion": {}, "k-reciprocal": {}}
+    names = [
+        name for name in reorderings.baseline_methods(STUDY, settings) if "stride" in name or "both" in name
+    ]
+    assert names == ["CO + local matching, stride 16", "CO + local matching, both maps"]
+    assert not set(names) & set(reorderings.baseline_methods(whole, settings))
 
 
 def test_baselines_are_compared_with_co_and_with_the_learned_reranker():

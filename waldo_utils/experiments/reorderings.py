@@ -6,12 +6,13 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+import torch
 
 from waldo_utils.disk import artifacts
 from waldo_utils.evaluation import metrics, tables
 from waldo_utils.experiments import methods
 from waldo_utils.experiments.methods import METHODS, Method
-from waldo_utils.retrieval import baselines, exact, fusion
+from waldo_utils.retrieval import baselines, exact, fusion, reranking
 from waldo_utils.study import Study
 
 STAGES = ("frozen", "finetuned")
@@ -111,14 +112,34 @@ def rescored(
     return exact.reorder(neighbors, score(embedding, neighbors, study.evaluation.depth, **settings))
 
 
-def baseline_methods(settings: dict[str, dict[str, float]]) -> dict[str, Method]:
-    """Return CO, the learned rerankers, and the baselines with the settings of `chosen_settings`."""
+def matched_finer(study: Study, seed: int, both: bool = False) -> np.ndarray:
+    """Return the shortlists of CO, reordered by local matching of the trunk's map, whose places are twice as
+    fine (averaged two by two); with `both`, of its score and that of the last map together."""
+    neighbors = methods.searched(study, seed)
+    maps = torch.from_numpy(np.array(artifacts.load_array(study, "global/test_maps")[:, 0])).float()
+    finer = torch.nn.functional.avg_pool2d(maps, 2).numpy()  # (N, c, h, w)
+    shortlist = neighbors[:, : study.evaluation.depth]
+    scores = reranking.pair_scores(reranking.match_maps, finer, finer, shortlist)
+    if both:
+        local = artifacts.load_array(study, f"global/seed{seed}/test_local")
+        scores = scores + reranking.pair_scores(reranking.match_maps, local, local, shortlist)
+    return exact.reorder(neighbors, scores)
+
+
+def baseline_methods(study: Study, settings: dict[str, dict[str, float]]) -> dict[str, Method]:
+    """Return CO, the learned rerankers, and the baselines with the settings of `chosen_settings`; those of the
+    trunk's map where the study computes with it."""
     expansion, reciprocal = settings["alpha query expansion"], settings["k-reciprocal"]
+    finer = {
+        "CO + local matching, stride 16": matched_finer,
+        "CO + local matching, both maps": partial(matched_finer, both=True),
+    }
     return {
         **{name: METHODS[name] for name in ("CO", "CO + RRT (frozen)", LEARNED)},
         "CO + alpha query expansion": partial(rescored, score=baselines.query_expansion, settings=expansion),
         "CO + k-reciprocal": partial(rescored, score=baselines.k_reciprocal, settings=reciprocal),
         "CO + local matching": METHODS["CO + local matching"],
+        **(finer if study.global_.views else {}),
         "CO + mutual matches, count": partial(methods.matched, score=baselines.mutual_count),
         "CO + mutual matches, cosine": partial(methods.matched, score=baselines.mutual_cosine),
     }

@@ -125,9 +125,7 @@ def shown_figures(results: Path, stem: str) -> list[str]:
     path = results / "notebooks" / f"{stem}.ipynb"
     if not path.exists():
         return []
-    saved = {
-        executed.encoded(figure): figure.name for figure in sorted((results / "figures").glob("*.*"))
-    }
+    saved = {executed.encoded(figure): figure.name for figure in sorted((results / "figures").glob("*.*"))}
     return [saved[picture] for picture in executed.pictures(path) if picture in saved]
 
 
