@@ -10,5 +10,5 @@ def test_a_profile_is_found_by_its_name():
 
 
 def test_an_unknown_profile_is_told_which_there_are():
-    with pytest.raises(ValueError, match="unknown profile 'smok': choose one of mini, smoke, grocery"):
+    with pytest.raises(ValueError, match="unknown profile 'smok': choose one of mini, smoke, photos"):
         find_profile("smok")

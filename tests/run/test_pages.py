@@ -105,7 +105,7 @@ def test_the_memory_table_sets_the_sizes_side_by_side(tmp_path):
 
 def test_update_writes_what_differs_and_check_only_says_so(tmp_path, monkeypatch, capsys):
     names = readme.blocks()
-    for folder in ("results/benchmarks", "results/mini", "results/grocery", "results/paper"):
+    for folder in ("results/benchmarks", "results/mini", "results/photos", "results/paper"):
         (tmp_path / folder).mkdir(parents=True)
     path = tmp_path / "README.md"
     path.write_text("head\n" + "\n".join(f"<!-- {name} -->old<!-- end of {name} -->" for name in names))

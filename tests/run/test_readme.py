@@ -56,8 +56,40 @@ def test_the_main_table_has_the_rows_that_were_measured_and_those_that_were_repo
     assert lines[5] == "| CO + RRT (finetuned) | 84.5 / 93.2 / 96.6 |  |"
     assert lines[-1] == (
         "`mini`: rendered products, 1,800 queries of 360 products, 3 seeds; gain of recall@1 by each step: "
-        "CO + RRT (frozen) +5.00 (-1.00 to +10.00). Not run: `grocery`, `paper`."
+        "CO + RRT (frozen) +5.00 (-1.00 to +10.00). Not run: `photos`, `paper`."
     )
+
+
+def test_every_set_shows_what_each_method_gains_there(monkeypatch):
+    gain = {"R@1 gain": 0.05, "R@1 gain low": 0.01, "R@1 gain high": 0.09}
+    rows = [
+        {
+            "set": name,
+            "method": method,
+            "R@1": 0.7,
+            "queries": 387,
+            "products": 85,
+            **(gain if method == "CO" else {}),
+        }
+        for name in ("SOP-85", "Grocery")
+        for method in ("ImageNet, nothing trained", "CO")
+    ]
+    rows.append(
+        {
+            "set": "SOP-85",
+            "method": "CO, mixed with the start",
+            "R@1": 0.7,
+            "queries": 387,
+            "products": 85,
+            **gain,
+        }
+    )
+    monkeypatch.setattr(readme, "find_table", lambda profile, name: pd.DataFrame(rows))
+    lines = readme.set_table().split("\n")
+    assert lines[0].endswith("| SOP-85, 387 queries of 85 products | Grocery, 387 queries of 85 products |")
+    assert lines[2] == "| ImageNet, nothing trained | 70.0 | 70.0 |"
+    assert lines[3] == "| CO | 70.0 (+5.0, +1.0 to +9.0) | 70.0 (+5.0, +1.0 to +9.0) |"
+    assert len(lines) == 4  # a method that was not looked at everywhere has no row
 
 
 def test_rooms_and_notebooks_come_from_the_package_and_its_notebooks():

@@ -215,7 +215,7 @@ def main() -> int:
     from playwright.sync_api import sync_playwright
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--profiles", nargs="+", default=["mini", "grocery"], help="default: mini grocery")
+    parser.add_argument("--profiles", nargs="+", default=["photos", "mini"], help="default: photos mini")
     names = parser.parse_args().profiles
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:

@@ -11,7 +11,7 @@ from waldo_utils.evaluation import reported
 from waldo_utils.run import markdown, pipeline, resources
 from waldo_utils.study import PROFILES, ROOT
 
-SHOWN = ("mini", "grocery", "paper")  # the profiles whose results are kept with the project
+SHOWN = ("photos", "mini", "paper")  # the profiles whose results are kept with the project
 ROOMS = (
     "app", "run", "experiments", "training", "figures", "retrieval", "data", "miniature", "evaluation", "models", "disk",
 )  # fmt: skip
@@ -22,6 +22,7 @@ def blocks() -> dict[str, str]:
     """Return the text of each marked block of the README by its name."""
     return {
         "main": main_table(),
+        "sets": set_table(),
         "profiles": profile_table(),
         "notebooks": notebook_list(),
         "rooms": room_list(),
@@ -65,6 +66,33 @@ def main_table() -> str:
     missing = [f"`{name}`" for name in SHOWN if name not in ran]
     notes += [f"Not run: {', '.join(missing)}."] if missing else []
     return "\n\n".join([markdown.rows(heads, cells), " ".join(notes)])
+
+
+def set_table(profile: str = "photos") -> str:
+    """Return recall@1 of each method on each test set of a profile, in per cent, and what it gains on the
+    untrained network there."""
+    table = find_table(profile, "sets")
+    if table is None:
+        return "Not run."
+    names = list(dict.fromkeys(table.set))
+    heads = ["Recall@1, % (gain on nothing trained)"] + [
+        f"{name}, {int(rows.queries.iloc[0]):,} queries of {int(rows.products.iloc[0])} products"
+        for name, rows in table.groupby("set", sort=False)
+    ]
+    cells = []
+    for method in dict.fromkeys(table.method):
+        rows = table[table.method == method].set_index("set")
+        if set(names) <= set(rows.index):
+            cells.append([method, *(_with_gain(rows.loc[name]) for name in names)])
+    return markdown.rows(heads, cells)
+
+
+def _with_gain(row: pd.Series) -> str:
+    """Write a method's recall@1 on one set, and its gain with its interval where it has one."""
+    if pd.isna(row["R@1 gain"]):
+        return f"{row['R@1']:.1%}".replace("%", "")
+    low, gain, high = (100 * row[f"R@1 gain{end}"] for end in (" low", "", " high"))
+    return f"{100 * row['R@1']:.1f} ({gain:+.1f}, {low:+.1f} to {high:+.1f})"
 
 
 def _seeds(table: pd.DataFrame) -> str:
