@@ -79,7 +79,7 @@ def test_the_rehearsal_gives_every_figure(rehearsal):
     assert main.queries.tolist() == [120] * len(METHODS)
     assert main["R@100"].nunique() == 1
     assert main["R@1"].gt(4 / 119).all()  # chance; random weights see colors
-    assert load_table(STUDY, "transfer").queries.tolist() == [32] * 6
+    assert load_table(STUDY, "transfer").queries.tolist() == [32] * 12
     grid = load_table(STUDY, "transforms")
     assert grid.groupby("method", sort=False).size().tolist() == [34, 100, 100]
     categories = load_table(STUDY, "categories")

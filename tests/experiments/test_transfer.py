@@ -31,7 +31,7 @@ def orders(monkeypatch, tmp_path):
     )
     local = np.zeros((3, 1))
     seen = {kind: {name: (EMBEDDING[name], local) for name in EMBEDDING} for kind in ("CO", *transfer.STAGES)}
-    seen["untrained"] = {name: (UNTRAINED[name], None) for name in UNTRAINED}
+    seen["untrained"] = {name: (UNTRAINED[name], local) for name in UNTRAINED}
     return transfer.search(STUDY, 0, seen)
 
 
@@ -40,13 +40,15 @@ def test_the_query_is_left_out_of_its_own_gallery_and_of_no_other(orders):
     assert orders["test in train"]["CO"][:, 0].tolist() == [1, 1, 0]
     assert orders["test in train"][transfer.UNTRAINED][:, 0].tolist() == [2, 0, 1]
     for found in orders.values():
+        turned = found[transfer.UNTRAINED][:, ::-1]
+        np.testing.assert_array_equal(found["ImageNet + local matching"], turned)
         for method in ("CO + local matching", *(f"CO + RRT ({stage})" for stage in transfer.STAGES)):
             np.testing.assert_array_equal(found[method], found["CO"][:, ::-1])
 
 
 def test_each_gallery_counts_its_own_photos_and_leaves_out_who_has_none(orders):
     table = transfer.table(orders, LABELS, resamples=10).set_index(["gallery", "method"])
-    assert table["left out"].tolist() == [1] * 5 + [0] * 5  # product 1 has one test photo
+    assert table["left out"].tolist() == [1] * 6 + [0] * 6  # product 1 has one test photo
     assert table["R@1"]["test among test", "CO"] == 1 == table["R@1"]["test in train", "CO"]
     assert table["R@1"]["test in train", transfer.UNTRAINED] == 0
     gains = transfer.differences(orders, LABELS, resamples=10)
@@ -80,7 +82,7 @@ def test_each_model_gives_its_own_features(monkeypatch, tmp_path):
     monkeypatch.setattr(trained, "global_model", lambda study, seed: "CO")
     monkeypatch.setattr(trained, "local_model", lambda study, seed, stage: stage)
     monkeypatch.setattr(transfer.artifacts, "partial_path", lambda study, name: name)
-    look = lambda model, photos, transform, partial: ((model, photos, partial), (model, photos, partial))  # noqa: E731
+    look = lambda model, photos, transform, partial=None: ((model, photos, partial), (model, photos, partial))  # noqa: E731
     monkeypatch.setattr(transfer.features, "extract_features", look)
     monkeypatch.setattr(
         transfer.features, "average_maps", lambda model, photos, transform: np.full((2, 4), 3.0)

@@ -34,8 +34,18 @@ def searched(study: Study, seed: int, kind: str = "") -> np.ndarray:
 def matched(study: Study, seed: int, score: Callable = reranking.match_maps) -> np.ndarray:
     """Return the shortlists of CO, reordered by a `score` of two photos' local features that learned
     nothing."""
-    neighbors = searched(study, seed)
     local = artifacts.load_array(study, f"global/seed{seed}/test_local")
+    return _reordered(study, searched(study, seed), local, score)
+
+
+def matched_untrained(study: Study, seed: int) -> np.ndarray:
+    """Return the shortlists of `untrained`, reordered by local matching of features that nothing has trained
+    either."""
+    local = artifacts.load_array(study, "global/untrained_test_local")
+    return _reordered(study, untrained(study, seed), local, reranking.match_maps)
+
+
+def _reordered(study: Study, neighbors: np.ndarray, local: np.ndarray, score: Callable) -> np.ndarray:
     scores = reranking.pair_scores(score, local, local, neighbors[:, : study.evaluation.depth])
     return exact.reorder(neighbors, scores)
 
@@ -58,6 +68,7 @@ def reranked_with_global_score(study: Study, seed: int, stage: str) -> np.ndarra
 METHODS: dict[str, Method] = {
     "ImageNet, nothing trained": untrained,
     "ImageNet, principal axes": partial(untrained, name="principal"),
+    "ImageNet + local matching": matched_untrained,
     "CO": searched,
     "CO, mixed with the start": partial(searched, kind="mixed_"),
     "CO + local matching": matched,
@@ -66,10 +77,12 @@ METHODS: dict[str, Method] = {
     "CO + RRT (finetuned)": partial(reranked, stage="finetuned"),
     "CO + RRT (finetuned) + global score": partial(reranked_with_global_score, stage="finetuned"),
 }
-
+SEARCHED = ("ImageNet, nothing trained", "ImageNet, principal axes", "CO", "CO, mixed with the start")
+"""The methods that reorder nothing."""
 
 # What is compared with what: each step of the chain with the one before it, and its ends.
 PAIRS = (
+    ("ImageNet + local matching", "ImageNet, nothing trained"),
     ("CO", "ImageNet, nothing trained"),
     ("CO, mixed with the start", "CO"),
     ("CO + local matching", "CO"),

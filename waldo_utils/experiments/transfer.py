@@ -17,7 +17,7 @@ from waldo_utils.study import Study
 STAGES = ("frozen", "finetuned")
 UNTRAINED = "ImageNet, nothing trained"
 GALLERIES = {"test among test": "test", "test in train": "train"}  # name -> the split that is searched
-Features = dict[str, dict[str, tuple[np.ndarray, np.ndarray | None]]]
+Features = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
 
 
 def extract(study: Study, seed: int, split: dict[str, Split]) -> Features:
@@ -30,7 +30,7 @@ def extract(study: Study, seed: int, split: dict[str, Split]) -> Features:
 
     Returns:
         "untrained", "CO" or a stage -> split -> global features (N, D), unit length, and local ones (N, D, h,
-        w); untrained there are no local ones.
+        w).
     """
     transform = TestTransform(study.global_.resize, study.global_.size)
     start = trained.start(study)
@@ -38,7 +38,8 @@ def extract(study: Study, seed: int, split: dict[str, Split]) -> Features:
     for name, part in split.items():
         average = features.average_maps(start, part.photos, transform)
         unit = average / np.linalg.norm(average, axis=1, keepdims=True)
-        seen["untrained"][name] = (unit, None)
+        _, local = features.extract_features(start, part.photos, transform)
+        seen["untrained"][name] = (unit, local)
     models = {"CO": trained.global_model(study, seed)}
     models |= {stage: trained.local_model(study, seed, stage) for stage in STAGES}
     for kind, model in models.items():
@@ -71,12 +72,11 @@ def search(study: Study, seed: int, seen: Features) -> dict[str, dict[str, np.nd
             continue
         untrained, neighbors = (_nearest(study, seen[kind], part) for kind in ("untrained", "CO"))
         shortlist = neighbors[:, : study.evaluation.depth]
-        own, others = (seen["CO"][place][1] for place in ("test", part))
-        matching = reranking.pair_scores(reranking.match_maps, own, others, shortlist)
         orders[name] = {
             UNTRAINED: untrained,
+            "ImageNet + local matching": _matched(study, seen["untrained"], part, untrained),
             "CO": neighbors,
-            "CO + local matching": exact.reorder(neighbors, matching),
+            "CO + local matching": _matched(study, seen["CO"], part, neighbors),
         }
         for stage in STAGES:
             scores = reranking.rerank_scores(
@@ -95,6 +95,13 @@ def _nearest(study: Study, seen: dict[str, tuple], part: str) -> np.ndarray:
     queries, gallery = seen["test"][0], None if part == "test" else seen[part][0]
     most = len(queries) - 1 if gallery is None else len(gallery)  # a query is left out of its own gallery
     return exact.nearest_neighbors(queries, min(study.evaluation.shortlist, most), gallery=gallery)[0]
+
+
+def _matched(study: Study, seen: dict[str, tuple], part: str, neighbors: np.ndarray) -> np.ndarray:
+    """Return shortlists reordered by local matching of one model's local features."""
+    own, others = (seen[place][1] for place in ("test", part))
+    scores = reranking.pair_scores(reranking.match_maps, own, others, neighbors[:, : study.evaluation.depth])
+    return exact.reorder(neighbors, scores)
 
 
 def table(

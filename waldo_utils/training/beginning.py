@@ -30,8 +30,9 @@ def begin(study: Study, split: dict[str, Split]) -> dict[str, Split]:
     """Prepare what every training of a study starts from, and keep it.
 
     That is: `global/start`, the weights with their projections; the test neighbors of these weights with
-    nothing trained, by the averaged map itself and by its principal axes (as many as the projections have) of the train photos; and, where
-    the trunk stays as it starts, its maps of all photos.
+    nothing trained, by the averaged map itself and by its principal axes of the train photos (as many as the
+    projections have); the local features of test photos that these projections give; and, where the trunk
+    stays as it starts, its maps of all photos.
 
     Args:
         study: the settings.
@@ -55,6 +56,8 @@ def begin(study: Study, split: dict[str, Split]) -> dict[str, Split]:
         heads.start_at(model, axes)
         heads.local_from_global(model, some_maps(study, model, split["train"]))
     artifacts.save_weights(study, "global/start", model.state_dict())
+    _, local = features.extract_features(model, split["test"].inputs, plain_transform(study))
+    artifacts.save_array(study, "global/untrained_test_local", local)
     for name, embedding in (("untrained", average["test"]), ("principal", average["test"] @ axes.T)):
         unit = embedding / np.linalg.norm(embedding, axis=1, keepdims=True)
         neighbors, _ = exact.nearest_neighbors(unit, min(study.evaluation.shortlist, len(unit) - 1))
