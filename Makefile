@@ -1,4 +1,4 @@
-# make study [PROFILE=mini|photos|rehearsal|paper|smoke] [FORCE=1]   run the notebooks, only what changed
+# make study [PROFILE=mini|photos|sop|rehearsal|paper|smoke] [FORCE=1]   run the notebooks, only what changed
 # make study MEASURE=1                                                run everything, and renew the times that are kept
 # make test                                                           lint and test
 # make test-browser                                                   test the demo and the report in an installed Chromium

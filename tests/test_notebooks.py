@@ -229,7 +229,7 @@ def test_an_unknown_profile_gives_the_sentence_of_the_command_line(tmp_path):
     ended = papermill("08_results.ipynb", tmp_path, "smok")
     assert ended.returncode != 0
     assert ended.stderr.strip().endswith(
-        "ValueError: unknown profile 'smok': choose one of mini, smoke, photos, paper, rehearsal"
+        "ValueError: unknown profile 'smok': choose one of mini, smoke, photos, sop, paper, rehearsal"
     )
 
 

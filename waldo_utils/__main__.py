@@ -112,6 +112,12 @@ def _add_study(commands: argparse._SubParsersAction) -> None:
         "Nothing is run and nothing is written.", "--profile smoke",
     )  # fmt: skip
     _add_profile(status)
+    plan = _command(
+        commands, "plan", _plan, "predict what a profile takes on this machine",
+        "Rates are measured in about a minute, on drawn photos; minutes, disk and memory follow by arithmetic. "
+        "Nothing is run and nothing is written.", "--profile sop",
+    )  # fmt: skip
+    _add_profile(plan)
     _command(commands, "profiles", _profiles, "list the profiles", "A profile is one set of all settings.")
     evaluate = _command(
         commands, "evaluate", _evaluate,
@@ -237,6 +243,15 @@ def _run(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     for stem, current in pipeline.status(pipeline.find_profile(options.profile)).items():
         print(f"{stem:32} {'up to date' if current else 'to run'}")
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    study = pipeline.find_profile(options.profile)
+
+    from waldo_utils.run import plan
+
+    print(plan.report(study))
     return 0
 
 

@@ -109,6 +109,34 @@ class EvaluationStage:
 
 
 @dataclass(frozen=True)
+class SharedPlaces:
+    """How products are rendered that share their places (`miniature.datasets.render_places`)."""
+
+    seed: int
+    families: int  # look-alike families per category
+    family_size: int = 3
+    photos: int = 1  # per product and place
+    size: int = 144
+    difficulty: float = 0.3
+    places: int = 4  # that each product stands in
+    sharing: int = 4  # families that share them
+
+
+@dataclass(frozen=True)
+class PlaceStage:
+    """Product or place: two rendered sets, and how patch weights and the transformer learn from the second."""
+
+    test: SharedPlaces = SharedPlaces(seed=8, families=2)
+    train: SharedPlaces = SharedPlaces(seed=9, families=3)
+    hold_out: float = 0.34  # share of the train set's places, with all that stands there, that chooses
+    epochs: int = 4
+    anchors: int = 24  # lists per batch
+    wrong: int = 5  # photos of other products in a list, all in the anchor's place
+    weight_learning_rate: float = 3e-3  # of a patch's weight
+    learning_rate: float = 1e-4  # of the transformer
+
+
+@dataclass(frozen=True)
 class Study:
     """All settings of one run of the notebooks."""
 
@@ -118,6 +146,7 @@ class Study:
     global_: GlobalStage = field(default_factory=GlobalStage)
     reranker: RerankerStage = field(default_factory=RerankerStage)
     evaluation: EvaluationStage = field(default_factory=EvaluationStage)
+    places: PlaceStage = field(default_factory=PlaceStage)
     seeds: tuple[int, ...] = (0,)
 
 
@@ -150,6 +179,12 @@ _SMALL_RERANKER = RerankerStage(
     finetune_learning_rate=1e-4,
 )
 _TRANSFER = RenderedSet(seed=2, families=8, size=144, difficulty=0.3)
+_FEW_PLACES = PlaceStage(
+    test=SharedPlaces(seed=6, families=1, family_size=2, size=64, places=2),
+    train=SharedPlaces(seed=7, families=1, family_size=2, size=64, places=2),
+    epochs=1,
+    wrong=3,
+)
 
 PROFILES: dict[str, Study] = {
     study.name: study
@@ -183,6 +218,7 @@ PROFILES: dict[str, Study] = {
             global_=replace(_SMALL_GLOBAL, views=2, resize=64, size=64, epochs=1, batch=32),
             reranker=replace(_SMALL_RERANKER, epochs=1, groups=2, negatives=10, finetune_epochs=1),
             evaluation=EvaluationStage(depth=20, resamples=200, ablation_products=6),
+            places=_FEW_PLACES,
         ),
         Study(
             name="photos",
@@ -204,6 +240,14 @@ PROFILES: dict[str, Study] = {
             evaluation=EvaluationStage(depth=30, ablation_products=40),
         ),
         Study(
+            name="sop",
+            summary="Stanford Online Products whole, from ImageNet's weights with a frozen trunk: one modest GPU, or a night",
+            data=DataStage(transfer="rendered", cache_size=224, rendered_transfer=_TRANSFER, hold_out=0.1),
+            global_=replace(_SMALL_GLOBAL, families_meet=False),
+            reranker=_SMALL_RERANKER,
+            evaluation=EvaluationStage(depth=30, watch_test=False, ablation_products=400),
+        ),
+        Study(
             name="paper",
             summary="Stanford Online Products and Products-10k with the published recipe, one GPU",
         ),
@@ -214,6 +258,7 @@ PROFILES: dict[str, Study] = {
             global_=GlobalStage(resize=48, size=42, epochs=2, batch=16, drops=(1,)),
             reranker=RerankerStage(epochs=2, triplets=16, negatives=10, drops=(1,), finetune_epochs=1),
             evaluation=EvaluationStage(depth=5, resamples=200, ablation_products=3),
+            places=_FEW_PLACES,
         ),
     )
 }

@@ -169,3 +169,18 @@ def test_the_demo_says_how_often_it_errs_and_whether_it_is_in_time(milliseconds,
     text = readings.demo(rejected, searches)
     assert text.startswith("33% of the products that are absent are taken for present, and 40%")
     assert f"at most {milliseconds:.0f} ms, {word} the 500 ms" in text
+
+
+def test_product_or_place_is_read_from_both_kinds_of_photos():
+    alike, other = "CO + local matching, all patches alike", "CO + local matching, learned weight"
+    table = pd.DataFrame({"method": ["CO", alike, other], "place@1": [0.2, 0.5, 0.1]})
+
+    def differences(lows):
+        pairs = [(alike, "CO"), (other, "CO"), (f"{other}, swapped backdrops", other)]
+        rows = [("R@1", *pair, low + 0.1, low, low + 0.2) for pair, low in zip(pairs, lows, strict=True)]
+        return pd.DataFrame(rows, columns=["metric", "method", "baseline", "difference", "low", "high"])
+
+    said = readings.places(table, differences([-0.5, 0.1, 0.1]), differences([0.1, 0.1, -0.5]))
+    assert "20.0% of the queries by CO, 50.0% by local matching with all patches alike and 10.0% by" in said
+    assert f"Below CO in recall@1, on either kind of photos: {alike}; above it on both: {other}." in said
+    assert f"swapped backdrops against {other} +20.00 points (+10.00 to +30.00), higher." in said

@@ -7,8 +7,9 @@ import torch
 
 from waldo_utils.__main__ import main
 from waldo_utils.disk import artifacts
-from waldo_utils.experiments import benchmark, timing
+from waldo_utils.experiments import benchmark
 from waldo_utils.figures import speed
+from waldo_utils.models import timing
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.models.scorer import GALLERY, QUERY, Scorer
 

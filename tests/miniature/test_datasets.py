@@ -13,7 +13,7 @@ from PIL import Image
 
 from waldo_utils.data import checks, manifests
 from waldo_utils.disk.files import is_alive
-from waldo_utils.miniature.datasets import RENDERER, render_products10k, render_sop
+from waldo_utils.miniature.datasets import RENDERER, render_places, render_products10k, render_sop
 
 SMALL = {"seed": 1, "families": 2, "family_size": 2, "photos": 3, "size": 48, "difficulty": 0.5}
 CATEGORIES = ("mug", "table")
@@ -189,3 +189,44 @@ def test_a_photo_that_is_gone_is_rendered_again(tmp_path):
     photo.unlink()
     render_sop(tmp_path, **SMALL, categories=["mug"], processes=1)
     assert photo.read_bytes() == content
+
+
+SHARED = {"seed": 1, "families": 1, "family_size": 2, "photos": 1, "size": 48, "difficulty": 0.3, "places": 2}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    root = tmp_path_factory.mktemp("shared")
+    return render_places(root, **SHARED, sharing=2, categories=("mug", "table", "sofa"), processes=1)
+
+
+def test_each_product_stands_in_several_places_and_each_place_holds_several_products(shared):
+    manifest = checks.check_manifest(manifests.places_manifest(shared), shared, read=True)
+    assert len(manifest) == 3 * 2 * 2
+    assert manifest.groupby("label").place.nunique().tolist() == [2] * 6
+    assert manifest.groupby("place").label.nunique().tolist() == [4, 4, 2, 2]  # sofas are alone
+    assert manifest.groupby("place").category.nunique().tolist() == [2, 2, 1, 1]
+    assert manifest.groupby("family").label.nunique().tolist() == [2] * 3
+
+
+def test_a_mask_tells_where_the_product_is(shared):
+    row = manifests.places_manifest(shared).iloc[0]
+    with Image.open(shared / row.path) as photo, Image.open(shared / row["mask"]) as mask:
+        assert mask.size == photo.size and mask.mode == "L"
+        assert mask.getextrema() == (0, 255)
+
+
+def test_shared_places_are_finished_and_repeat(shared, tmp_path):
+    before = {path: path.read_bytes() for path in shared.rglob("*.*")}
+    for victim in (*shared.glob("masks/000001*"), next(shared.glob("photos/000000*"))):
+        victim.unlink()
+    render_places(shared, **SHARED, sharing=2, categories=("mug", "table", "sofa"), processes=2)
+    assert {path: path.read_bytes() for path in shared.rglob("*.*")} == before
+
+
+@pytest.mark.parametrize("wrong", [{"places": 1}, {"sharing": 0}, {"photos": 0}, {"categories": ("mugs",)}])
+def test_places_that_make_no_sense_are_refused_before_anything_is_written(tmp_path, wrong):
+    drawn = SHARED | {"sharing": 2, "categories": ("mug",)} | wrong
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} is "):
+        render_places(tmp_path / "set", **drawn)
+    assert not (tmp_path / "set").exists()

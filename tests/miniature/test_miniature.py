@@ -165,10 +165,11 @@ def test_a_photo_repeats_in_any_order_and_shows_its_product():
     model = family(1, "kettle", 0, 1)[0]
     first = [photograph(model, Draws(f"photo{i}"), 96, 0.5) for i in (0, 1)]
     again = [photograph(model, Draws(f"photo{i}"), 96, 0.5) for i in (1, 0)]
-    for (image, covered), (other, _) in zip(first, reversed(again), strict=True):
+    for (image, product), (other, _) in zip(first, reversed(again), strict=True):
         assert np.array_equal(np.asarray(image), np.asarray(other))
         assert max(image.size) == 96
-        assert 0.03 < covered < 0.9
+        assert product.shape == image.size[::-1] and 0 <= product.min() and product.max() == 1
+        assert 0.03 < product.mean() < 0.9
         assert np.asarray(image).std() > 10
     assert not np.array_equal(np.asarray(first[0][0]), np.asarray(first[1][0]))
 
@@ -188,6 +189,21 @@ def test_some_photos_of_a_product_are_taken_in_its_own_room():
         )
         rooms.append(not np.array_equal(np.asarray(alone), np.asarray(at_home)))
     assert 4 <= sum(rooms) <= 20  # 0.3 of 40
+
+
+def test_a_place_is_the_same_behind_other_products_and_the_product_another_before_the_same_place():
+    def dark_and_red(place, color, photo="photo", model=_ball_model):
+        image, product = photograph(model(color), Draws(photo), 48, 0.0, place=Draws(place))
+        return np.asarray(image).astype(int), product
+
+    red, where = dark_and_red("place", (0.8, 0.1, 0.1))
+    blue, there = dark_and_red("place", (0.1, 0.1, 0.8))
+    elsewhere, _ = dark_and_red("elsewhere", (0.8, 0.1, 0.1))
+    assert np.array_equal(where, there)
+    corner = np.s_[:4, :4]
+    assert where[corner].max() == 0
+    assert abs(red[corner] - blue[corner]).mean() < 12 < abs(red[corner] - elsewhere[corner]).mean()
+    assert abs(red - blue)[where == 1].mean() > 50
 
 
 def test_a_contact_sheet_holds_its_photos_row_by_row():

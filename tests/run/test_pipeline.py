@@ -232,7 +232,7 @@ def test_an_unwritable_folder_is_one_line(folders, name):
 
 def test_unknown_profiles_are_refused_with_the_known_ones(capsys):
     assert main(["run", "--profile", "maxi"]) == 2
-    assert "unknown profile 'maxi': choose one of mini, smoke, photos, paper" in capsys.readouterr().err
+    assert "unknown profile 'maxi': choose one of mini, smoke, photos, sop, paper" in capsys.readouterr().err
 
 
 def test_help_and_profiles(capsys):

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from waldo_utils.data import transforms
 from waldo_utils.models import starting_weights
 from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.matching import length_weight
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact, features, reranking
 from waldo_utils.retrieval.batches import CropBatches
@@ -310,6 +312,10 @@ def test_local_matching_by_hand():
     assert reranking.match_maps(query, gallery).item() == pytest.approx(3 / 4)
     assert reranking.match_maps(gallery, query).item() == pytest.approx(1.0)  # the other way round
     assert reranking.match_maps(query * 0, gallery).item() == 0.0
+    for power, expected in ((0.0, 1 / 2), (1.0, 3 / 4), (2.0, 9 / 10)):
+        weight = partial(length_weight, power=power)
+        assert reranking.match_maps(query, gallery, weight).item() == pytest.approx(expected)
+    assert reranking.match_maps(query, gallery, both_ways=True).item() == pytest.approx((3 / 4 + 1) / 2)
 
 
 def test_the_fusion_weight_is_chosen_where_recall_is_best():

@@ -101,6 +101,31 @@ def products10k_manifest(root: Path) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def places_manifest(root: Path) -> pd.DataFrame:
+    """List every photo of products that share their places, as `miniature.datasets.render_places` writes it.
+
+    Returns:
+        One row per photo, split "test": `path`, `label`, `category`, `split`, and `family`, `place` (a number)
+        and `mask` (a path, as that of the photo).
+
+    Raises:
+        FileNotFoundError: the list file is absent.
+        ValueError: a line is malformed.
+    """
+    columns = ["path", "label", "category", "family", "place", "mask"]
+    listing = _read_listing(root / "places.csv", columns, ",")
+    numbers = ["label", "family", "place"]
+    for name in numbers:
+        wrong = ~listing[name].str.fullmatch(WHOLE)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise ValueError(
+                f"{root / 'places.csv'} line {row + 2}: {name} is {shorten(listing[name][row])!r}, "
+                "expected a whole number"
+            )
+    return listing.astype(dict.fromkeys(numbers, int)).assign(split="test")
+
+
 def grocery_manifest(root: Path) -> pd.DataFrame:
     """List every photo of the Grocery Store data set (Klasson et al., WACV 2019), split by product.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from waldo_utils.data import checks, manifests, places, real_photos
-from waldo_utils.study import DataStage, RenderedSet
+from waldo_utils.study import DataStage, RenderedSet, SharedPlaces
 
 
 def open_source(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
@@ -100,7 +100,21 @@ def open_transfer(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path
     return checks.check_manifest(manifest, root, disjoint=False, listing=listing), root
 
 
-def _ours(root: Path, drawn: RenderedSet) -> Path:
+def open_places(drawn: SharedPlaces, folder: Path) -> tuple[pd.DataFrame, Path]:
+    """Render products that share their places, and return their checked manifest and the folder that its paths
+    are relative to.
+
+    Args:
+        drawn: the settings of the set.
+        folder: to render into; photos of other settings in there are removed first.
+    """
+    from waldo_utils.miniature.datasets import render_places
+
+    root = render_places(_ours(folder, drawn), **asdict(drawn))
+    return checks.check_manifest(manifests.places_manifest(root), root), root
+
+
+def _ours(root: Path, drawn: RenderedSet | SharedPlaces) -> Path:
     """Return the study's own folder of a rendered set, removed first if it holds one of settings that have
     changed."""
     try:

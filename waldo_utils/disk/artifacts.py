@@ -28,6 +28,7 @@ WRITERS = {
     "global": ("02_train_global", ("data", "global_", "evaluation", "seeds")),
     "reranker": ("03_train_reranker", ("data", "global_", "reranker", "evaluation", "seeds")),
     "transfer": ("05_evaluate_products10k", ("data", "global_", "reranker", "evaluation", "seeds")),
+    "places": ("11_product_or_place", ("data", "global_", "reranker", "evaluation", "places", "seeds")),
 }
 # First part of an artifact's name -> the artifacts of an earlier notebook that its own are made from.
 INPUTS = {
@@ -38,6 +39,7 @@ INPUTS = {
         "transfer_photos/content.txt",
         "reranker/seed*/*_model.json",
     ),
+    "places": ("data/manifest.json", "photos/content.txt", "reranker/seed*/*_model.json"),
 }
 PACKAGE = Path(__file__).parents[1]
 FEATURE_CODE = (
@@ -72,6 +74,13 @@ CODE = {
     "global": (*TRAINING_CODE, *GLOBAL_CODE, *SEARCH_CODE),
     "reranker": (*TRAINING_CODE, "training/reranker_training.py", *SEARCH_CODE),
     "transfer": (*FEATURE_CODE, "experiments/transfer.py", *SEARCH_CODE),
+    "places": (
+        *TRAINING_CODE,
+        *SEARCH_CODE,
+        "experiments/product_or_place.py",
+        "models/matching.py",
+        "training/patch_weights.py",
+    ),
 }
 
 

@@ -234,6 +234,32 @@ def speed(storage: pd.DataFrame, indexes: pd.DataFrame) -> str:
     )
 
 
+def places(table: pd.DataFrame, differences: pd.DataFrame, own: pd.DataFrame) -> str:
+    """Read how often the place wins over the product, and which rows are at or above CO on both kinds of photos.
+
+    Args:
+        table: of products that share their places, as of `product_or_place.table`.
+        differences: to CO there, as of `product_or_place.differences`.
+        own: differences to CO on the study's own test photos.
+    """
+    wins = table.set_index("method")["place@1"]
+    alike = "CO + local matching, all patches alike"
+    judged = [part[(part.metric == "R@1") & (part.baseline == "CO")] for part in (differences, own)]
+    lower = set().union(*(part[part.high < 0].method for part in judged))
+    higher = set.intersection(*(set(part[part.low > 0].method) for part in judged))
+    rows = differences[differences.metric == "R@1"].set_index(["method", "baseline"])
+    swapped = [pair for pair in rows.index if "swapped" in pair[0] and pair[1] != "CO"]
+    gains = "; ".join(
+        f"{method} against {baseline} {_points(rows.loc[(method, baseline)])}" for method, baseline in swapped
+    )
+    return (
+        f"The first neighbor is another product in the same place for {wins['CO']:.1%} of the queries by CO, "
+        f"{wins[alike]:.1%} by local matching with all patches alike and {wins.min():.1%} by {wins.idxmin()}. "
+        f"Below CO in recall@1, on either kind of photos: {_listed([m for m in table.method if m in lower])}; above it on "
+        f"both: {_listed([m for m in table.method if m in higher])}. What swapped backdrops add, in recall@1: {gains}."
+    )
+
+
 def demo(rejected: pd.DataFrame, searches: pd.DataFrame, seconds: float = 0.5) -> str:
     """Read how often the page errs about an absent product, and whether it answers in time.
 

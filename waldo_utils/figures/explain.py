@@ -113,7 +113,7 @@ def match_figure(
         heats = (attention.query_heat, attention.gallery_heat)
         low, high = min(h.min() for h in heats), max(h.max() for h in heats)
         for ax, photo, heat, title in zip(axes, (query, gallery), heats, ("query", "match"), strict=True):
-            _lit(ax, photo, (heat - low) / max(high - low, 1e-6), transform)
+            lit(ax, photo, (heat - low) / max(high - low, 1e-6), transform)
             ax.set_title(title)
         for number, (i, j, _) in enumerate(attention.links(count), start=1):
             color = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE)[(number - 1) % 6]
@@ -157,7 +157,7 @@ def pair_figures(
         yield figure
 
 
-def _lit(ax: Axes, photo: Image.Image, heat: np.ndarray, transform: TestTransform) -> None:
+def lit(ax: Axes, photo: Image.Image, heat: np.ndarray, transform: TestTransform) -> None:
     """Draw a photo, darkened where the heat (h, w) in [0, 1] is low; the rim that the models do not see is
     darkest."""
     width, height = photo.size

@@ -65,7 +65,7 @@ def neighbor_grid(
         if not len(queries):
             axes[0, 0].set_xlabel("no query to show")
         for line, query in zip(axes, queries, strict=False):  # without a query one line is empty
-            _framed(line[0], photos(query), QUERY, "")
+            framed(line[0], photos(query), QUERY, "")
             _fill(line[1:], photos, neighbors[query][:count], labels[query], labels)
     plt.close(figure)
     return figure
@@ -87,7 +87,7 @@ def before_after_grid(
     with plt.rc_context(STYLE):
         figure, axes = _grid(2 * len(queries), count, ["query", *(f"NN{i}" for i in range(1, count + 1))])
         for i, query in enumerate(queries):
-            _framed(axes[2 * i][0], photos(query), QUERY, "")
+            framed(axes[2 * i][0], photos(query), QUERY, "")
             axes[2 * i][0].set_ylabel("before")
             axes[2 * i + 1][0].text(
                 0.95,
@@ -143,7 +143,7 @@ def rank_change_grid(
                 for ax, photo, color, mark in ((query, row[0], QUERY, ""), (match, row[1], RIGHT, "✓")):
                     ax.axis("on")
                     ax.set(xticks=[], yticks=[])
-                    _framed(ax, photos(int(photo)), color, mark)
+                    framed(ax, photos(int(photo)), color, mark)
                 query.set_title("query", fontsize=12)
                 match.set_title(f"rank {row[2]} → {row[3]}", fontsize=12)
         figure.tight_layout(pad=0.4)
@@ -173,7 +173,7 @@ def _fill(
 ) -> None:
     for i, (ax, neighbor) in enumerate(zip(axes, row, strict=False)):
         right = labels[neighbor] == label
-        _framed(ax, photos(int(neighbor)), RIGHT if right else WRONG, "✓" if right else "✗")
+        framed(ax, photos(int(neighbor)), RIGHT if right else WRONG, "✓" if right else "✗")
         if notes:
             ax.text(
                 0.97,
@@ -189,7 +189,8 @@ def _fill(
             )
 
 
-def _framed(ax: Axes, photo, color: str, mark: str) -> None:
+def framed(ax: Axes, photo, color: str, mark: str) -> None:
+    """Draw a photo in a colored frame, with a mark in its corner."""
     _show(ax, photo)
     for spine in ax.spines.values():
         spine.set(visible=True, color=color, linewidth=3)
@@ -241,14 +242,14 @@ def answer_grid(
             ax.set_xticks([])
             ax.set_yticks([])
             ax.spines[:].set_visible(False)
-        _framed(axes[0][0], query, QUERY, "")
+        framed(axes[0][0], query, QUERY, "")
         axes[0][0].set_title("query", fontsize=11)
         for i, (photo, row) in enumerate(zip(photos, table.to_dict("records"), strict=True)):
             ax = axes[i // 5][i % 5 + 1]
             color, mark = (
                 (GREY, "") if label is None else (RIGHT, "✓") if row["product"] == label else (WRONG, "✗")
             )
-            _framed(ax, photo, color, mark)
+            framed(ax, photo, color, mark)
             ax.set_title(f"{i + 1} (was {row['global rank']})", fontsize=11)
             (name,), families = fonts.legible([row["product"].split("/")[-1][:16]])
             ax.set_xlabel(

@@ -32,6 +32,13 @@ class Job:
     size: int  # of the photos, longer side in pixels
     difficulty: float
     photos: tuple[tuple[str, ...], ...]  # file names of each product's photos
+    places: tuple[str, ...] = ()  # where a product's photos are taken, by name; (): nowhere that others are
+    masks: tuple[tuple[str, ...], ...] = ()  # file names of the photos' masks of their product
+
+    @property
+    def files(self) -> list[str]:
+        """All files that the job writes."""
+        return [name for names in (*self.photos, *self.masks) for name in names]
 
 
 def render_sop(
@@ -139,7 +146,7 @@ def render_products10k(
         "difficulty": difficulty,
         "categories": list(categories),
     }
-    _check(settings, TRANSFER_CATEGORIES, processes, photos_needed=3)
+    _check(settings, TRANSFER_CATEGORIES, processes, {"photos": 3})
     test_photos = max(round(photos * 0.4), 2)
     jobs, train, test, product = [], ["name,class,group"], ["name,class,Usage"], 0
     for group, category in enumerate(categories):
@@ -163,30 +170,104 @@ def render_products10k(
     return _render(root, settings, jobs, files, processes, "render transfer products")
 
 
+def render_places(
+    root: Path,
+    seed: int,
+    families: int,
+    family_size: int,
+    photos: int,
+    size: int,
+    difficulty: float,
+    places: int,
+    sharing: int,
+    categories: Sequence[str] = tuple(SOP_CATEGORIES),
+    processes: int | None = None,
+) -> Path:
+    """Render products that share their places: each stands in several, and in each stand several.
+
+    Some families of look-alikes, of several categories, share floors, walls, clutter and lights, and every
+    product of theirs stands in each. So for each photo there are others of the same product in another place,
+    of other products in the same place, look-alikes among them, and of neither.
+
+    Writes `places.csv` (path, label, category, family, place, mask), the photos, and where in them the product
+    is: masks as PNG, brightness telling the share of a pixel. Arguments and errors are those of `render_sop`.
+
+    Args:
+        photos: per product and place.
+        places: that a family stands in, at least two.
+        sharing: families that share their places; the last ones may be fewer.
+    """
+    settings = {
+        "seed": seed,
+        "families": families,
+        "family_size": family_size,
+        "photos": photos,
+        "size": size,
+        "difficulty": difficulty,
+        "places": places,
+        "sharing": sharing,
+        "categories": list(categories),
+    }
+    least = {"families": 1, "family_size": 1, "photos": 1, "size": 32, "places": 2, "sharing": 1}
+    _check(settings, SOP_CATEGORIES, processes, least)
+    jobs, rows, product = [], ["path,label,category,family,place,mask"], 0
+    order = [(index, category) for index in range(families) for category in categories]
+    for family, (index, category) in enumerate(order):
+        rooms = [family // sharing * places + place for place in range(places) for _ in range(photos)]
+        named = []
+        for _ in range(family_size):
+            named.append([f"{product:06d}_{j}" for j in range(len(rooms))])
+            for name, room in zip(named[-1], rooms, strict=True):
+                rows.append(
+                    f"photos/{name}.jpg,{product},{category.replace('_', ' ')},{family},{room},masks/{name}.png"
+                )
+            product += 1
+        jobs.append(
+            Job(
+                str(root),
+                seed,
+                category,
+                index,
+                size,
+                difficulty,
+                photos=tuple(tuple(f"photos/{name}.jpg" for name in names) for names in named),
+                places=tuple(f"{seed}/place{room}" for room in rooms),
+                masks=tuple(tuple(f"masks/{name}.png" for name in names) for names in named),
+            )
+        )
+    files = {"places.csv": "\n".join(rows) + "\n"}
+    return _render(root, settings, jobs, files, processes, "render shared places")
+
+
 def render_family(job: Job) -> int:
     """Render the photos of one family that are not there yet, and return the number of all its photos."""
-    from waldo_utils.miniature.develop import encode
+    from waldo_utils.miniature.develop import encode, encode_mask
     from waldo_utils.miniature.families import family
     from waldo_utils.miniature.photo import photograph
 
     root = Path(job.root)
-    if not all((root / name).exists() for names in job.photos for name in names):
+    if not all((root / name).exists() for name in job.files):
         for member, (model, names) in enumerate(
             zip(family(job.seed, job.category, job.index, len(job.photos)), job.photos, strict=True)
         ):
             product = f"{job.seed}/{job.category}/{job.index}/{member}"
             for j, name in enumerate(names):
-                if (root / name).exists():
+                written = [root / name] + [root / masks[j] for masks in job.masks[member : member + 1]]
+                if all(path.exists() for path in written):
                     continue
                 draws = Draws(f"{product}/photo{j}")
-                image, _ = photograph(model, draws, job.size, job.difficulty, room=Draws(f"{product}/room"))
-                _write(root / name, encode(image, draws))
+                where = {"place": Draws(job.places[j])} if job.places else {"room": Draws(f"{product}/room")}
+                image, mask = photograph(model, draws, job.size, job.difficulty, **where)
+                _write(written[0], encode(image, draws))
+                for path in written[1:]:
+                    _write(path, encode_mask(mask))
     return sum(len(names) for names in job.photos)
 
 
-def _check(settings: dict, known: Iterable[str], processes: int | None, photos_needed: int = 2) -> None:
-    least = {"families": 2, "family_size": 1, "photos": photos_needed, "size": 32}
-    for name, lowest in least.items():
+def _check(
+    settings: dict, known: Iterable[str], processes: int | None, least: dict[str, int] | None = None
+) -> None:
+    for name, lowest in ({"families": 2, "family_size": 1, "photos": 2, "size": 32} | (least or {})).items():
         if settings[name] < lowest:
             raise ValueError(f"{name} is {settings[name]}: it must be at least {lowest}")
     if not 0 <= settings["difficulty"] <= 1:
@@ -205,7 +286,7 @@ def _render(
 ) -> Path:
     """Render all jobs into `root`, then write the list files; do nothing if that has been done."""
     record = root / SETTINGS
-    photos = [name for job in jobs for names in job.photos for name in names]
+    written_by_jobs = [name for job in jobs for name in job.files]
     if record.exists():
         written = json.loads(record.read_text(encoding="utf-8"))
         version = written.pop("renderer", 1)
@@ -218,14 +299,14 @@ def _render(
                 f"{root} was rendered by version {version} of the renderer: rendering it anew by {RENDERER}"
             )
             _clear(root, jobs, files)
-        elif all((root / name).exists() for name in (*files, *photos)):
+        elif all((root / name).exists() for name in (*files, *written_by_jobs)):
             return root
     elif any((root / name).exists() for name in files):
         raise FileExistsError(f"{root} holds a data set that was not rendered here: choose another folder")
-    for folder in {(root / name).parent for name in photos}:
+    for folder in {(root / name).parent for name in written_by_jobs}:
         folder.mkdir(parents=True, exist_ok=True)
     _write(record, json.dumps(settings | {"renderer": RENDERER}, indent=2).encode())
-    with tqdm(total=len(photos), desc=title, unit="photo") as bar:
+    with tqdm(total=sum(len(names) for job in jobs for names in job.photos), desc=title, unit="photo") as bar:
         for count in _map(render_family, jobs, processes or os.cpu_count() or 1):
             bar.update(count)
     for name, text in files.items():
@@ -236,8 +317,7 @@ def _render(
 def _clear(root: Path, jobs: list[Job], files: dict[str, str]) -> None:
     """Delete what rendering wrote and nothing else, the lists first: an interrupted set never looks
     complete."""
-    photos = [name for job in jobs for names in job.photos for name in names]
-    for name in [*files, *photos]:
+    for name in [*files, *(name for job in jobs for name in job.files)]:
         (root / name).unlink(missing_ok=True)
 
 

@@ -65,3 +65,10 @@ def encode(image: Image.Image, draws: Draws) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=draws.integer("jpeg_quality", 45, 94))
     return buffer.getvalue()
+
+
+def encode_mask(mask: np.ndarray) -> bytes:
+    """Return a (h, w) mask, shares in [0, 1], as a grey PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray((np.asarray(mask) * 255 + 0.5).astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -17,8 +17,13 @@ SAME_ROOM = 0.3  # share of a product's photos that are taken in its own room
 
 
 def photograph(
-    model: Model, draws: Draws, size: int, difficulty: float = 1.0, room: Draws | None = None
-) -> tuple[Image.Image, float]:
+    model: Model,
+    draws: Draws,
+    size: int,
+    difficulty: float = 1.0,
+    room: Draws | None = None,
+    place: Draws | None = None,
+) -> tuple[Image.Image, np.ndarray]:
     """Take one photo of a product.
 
     Args:
@@ -27,20 +32,22 @@ def photograph(
         size: longer side of the photo in pixels.
         difficulty: 0 is a plain photo of the front; 1 has odd angles, clutter and camera faults.
         room: draws of the product's own room, where some of its photos are taken; None: always another room.
+        place: draws of a place that other products stand in too: its floor, wall, clutter and light; None:
+            each photo draws its own.
 
     Returns:
-        The RGB photo, and the share of it that the product covers.
+        The RGB photo, and (height, width) float32 the share of each pixel that shows the product.
     """
-    world = arrange(model, draws, difficulty)
+    world = arrange(model, draws, difficulty, place)
     camera = aim(world, draws, size, difficulty)
-    lighting = Lighting(world, light_up(draws, difficulty), size)
+    lighting = Lighting(world, light_up(place or draws, difficulty), size)
     at_home = room is not None and draws.chance("same_room", SAME_ROOM)
-    backdrop = Backdrop(camera, room if at_home else draws)
-    behind = lighting.on_backdrop(backdrop, draws).reshape(camera.height, camera.width, 3)
+    backdrop = Backdrop(camera, place or (room if at_home else draws))
+    behind = lighting.on_backdrop(backdrop, place or draws).reshape(camera.height, camera.width, 3)
     behind = _out_of_focus(behind, backdrop, camera, draws, size)
-    picture, covered = shade_world(world, camera, lighting, backdrop.floor_color, draws, SUPERSAMPLING)
+    picture, product = shade_world(world, camera, lighting, backdrop.floor_color, draws, SUPERSAMPLING)
     light = picture[..., :3] + behind * (1 - picture[..., 3:])
-    return develop(light, draws, difficulty), covered
+    return develop(light, draws, difficulty), product
 
 
 def _out_of_focus(behind: np.ndarray, backdrop: Backdrop, camera, draws: Draws, size: int) -> np.ndarray:

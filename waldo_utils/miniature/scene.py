@@ -70,8 +70,12 @@ class Light:
     softness: float  # width of shadow edges, pixels of the shadow map
 
 
-def arrange(model: Model, draws: Draws, difficulty: float) -> World:
-    """Turn the product and put clutter around it, and sometimes a thing in front of it."""
+def arrange(model: Model, draws: Draws, difficulty: float, place: Draws | None = None) -> World:
+    """Turn the product and put clutter around it, and sometimes a thing in front of it.
+
+    The clutter of a place is drawn by that place, and as often as with the highest difficulty: it is what
+    a place is known by.
+    """
     if draws.chance("any_side", 0.25 * difficulty):
         azimuth = draws.uniform("azimuth", -105, 105)  # backs look too much alike
     else:
@@ -83,20 +87,21 @@ def arrange(model: Model, draws: Draws, difficulty: float) -> World:
 
     reach = abs(vertices[0][:, [0, 2]]).max()
     spots = []  # angle in degrees (90 is towards the camera), distance, size
-    if draws.chance("cluttered", 0.4 * difficulty):
-        for i in range(draws.integer("clutter", 1, 4)):
-            angle = draws.uniform(f"clutter_angle{i}", 130, 410)
-            distance = draws.uniform(f"clutter_at{i}", 1.15, 2.2)
-            spots.append((angle, distance, draws.uniform(f"clutter_size{i}", 0.3, 0.9)))
+    around, crowd = (draws, difficulty) if place is None else (place, 1.0)
+    if around.chance("cluttered", 0.4 * crowd):
+        for i in range(around.integer("clutter", 1, 4)):
+            angle = around.uniform(f"clutter_angle{i}", 130, 410)
+            distance = around.uniform(f"clutter_at{i}", 1.15, 2.2)
+            spots.append((angle, distance, around.uniform(f"clutter_size{i}", 0.3, 0.9)))
     if draws.chance("occluded", 0.1 * difficulty):
         angle = 90 + draws.uniform("occluder_angle", -50, 50)
         spots.append((angle, 1.25, draws.uniform("occluder_size", 0.2, 0.4)))
     count = len(model.vertices)
     for i, (angle, distance, size) in enumerate(spots):
         along = np.radians(angle)
-        place = (np.cos(along) * reach * distance, 0, np.sin(along) * reach * distance)
-        for material, mesh in _prop(draws, f"prop{i}"):
-            placed = move(mesh, place, (0, draws.uniform(f"clutter_turn{i}", 0, 360), 0), size)
+        foot = (np.cos(along) * reach * distance, 0, np.sin(along) * reach * distance)
+        for material, mesh in _prop(around, f"prop{i}"):
+            placed = move(mesh, foot, (0, around.uniform(f"clutter_turn{i}", 0, 360), 0), size)
             vertices.append(placed.vertices)
             normals.append(placed.normals)
             uv.append(placed.uv)

@@ -157,7 +157,7 @@ def shade_world(
     floor_color: np.ndarray,
     draws: Draws,
     supersampling: int,
-) -> tuple[np.ndarray, float]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw the world without its backdrop.
 
     Args:
@@ -167,8 +167,8 @@ def shade_world(
         supersampling: samples per pixel and direction.
 
     Returns:
-        (height, width, 4) linear colors times coverage, and coverage; and the share of the picture that the
-        product itself covers.
+        (height, width, 4) linear colors times coverage, and coverage; and (height, width) the share of each
+        pixel that shows the product itself.
     """
     # Which face each sample shows, and only for those that show one: an array of N samples is shaded at once.
     width, height = camera.width * supersampling, camera.height * supersampling
@@ -225,16 +225,17 @@ def shade_world(
     colors = colors + highlight * key * (1 - metallic) + glow * albedo  # (3, N)
 
     # Samples without a face stay 0: the mean over a pixel's samples is its color times its coverage.
-    samples = np.zeros((4, height * width), np.float32)
+    samples = np.zeros((5, height * width), np.float32)
     samples[:3, pixel] = colors
     samples[3, pixel] = 1
-    samples = samples.reshape(4, camera.height, supersampling, camera.width, supersampling)
-    picture = np.zeros((4, camera.height, camera.width), np.float32)
+    samples[4, pixel] = face < world.product_faces
+    samples = samples.reshape(5, camera.height, supersampling, camera.width, supersampling)
+    picture = np.zeros((5, camera.height, camera.width), np.float32)
     for row in range(supersampling):
         for column in range(supersampling):
             picture += samples[:, :, row, :, column]
     picture = np.ascontiguousarray(picture.transpose(1, 2, 0)) * np.float32(1 / supersampling**2)
-    return picture, float((face < world.product_faces).sum() / (width * height))
+    return picture[..., :4], picture[..., 4]
 
 
 def _interpolate(

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from waldo_utils.disk.resumable import ResumableArrays, fingerprint
 from waldo_utils.evaluation.metrics import recall_at_k
 from waldo_utils.models.devices import autocast, device
-from waldo_utils.models.matching import local_matching
+from waldo_utils.models.matching import length_weight, local_matching
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.models.scorer import GALLERY, QUERY, Scorer
 from waldo_utils.retrieval.exact import reorder
@@ -117,9 +117,17 @@ def _shortlist_scores(
     return torch.cat(parts).view(shortlist.shape).cpu().numpy()
 
 
-def match_maps(query: Tensor, gallery: Tensor) -> Tensor:
-    """Return the (B,) `matching.local_matching` of pairs of local feature maps, each (B, D, h, w)."""
-    return local_matching(query.flatten(2).transpose(1, 2), gallery.flatten(2).transpose(1, 2))
+def match_maps(
+    query: Tensor,
+    gallery: Tensor,
+    weight: Callable[[Tensor], Tensor] = length_weight,
+    both_ways: bool = False,
+) -> Tensor:
+    """Return the (B,) `matching.local_matching` of pairs of local feature maps, each (B, D, h, w), by a
+    `weight` of the query's patches; with `both_ways` its mean with the photos exchanged."""
+    query, gallery = query.flatten(2).transpose(1, 2), gallery.flatten(2).transpose(1, 2)  # (B, h*w, D)
+    score = local_matching(query, gallery, weight)
+    return (score + local_matching(gallery, query, weight)) / 2 if both_ways else score
 
 
 @torch.no_grad()

@@ -50,6 +50,7 @@ STAGES = (
     ),
     Stage("09_speed_and_scale", ("03_train_reranker",)),
     Stage("10_demo", ("03_train_reranker",)),
+    Stage("11_product_or_place", ("03_train_reranker",)),
 )
 
 
