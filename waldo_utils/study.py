@@ -237,7 +237,7 @@ PROFILES: dict[str, Study] = {
                 finetune_epochs=1,
                 finetune_learning_rate=3e-5,
             ),
-            evaluation=EvaluationStage(depth=30, ablation_products=40),
+            evaluation=EvaluationStage(depth=30, ablation_products=25),
         ),
         Study(
             name="sop",

@@ -17,6 +17,7 @@ from waldo_utils.study import ROOT
 
 COMMANDS = [
     "run",
+    "plan",
     "status",
     "profiles",
     "evaluate",
