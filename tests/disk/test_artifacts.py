@@ -177,6 +177,10 @@ def test_tables_hold_fractions_and_their_provenance():
     pd.testing.assert_frame_equal(artifacts.load_table(STUDY, "main"), table)
     with pytest.raises(ValueError, match=r"fractions in \[0, 1\]"):
         artifacts.save_table(STUDY, "main", table.assign(**{"R@1": [50.0, 1.0]}))
+    with pytest.raises(ValueError, match=r"fractions in \[0, 1\]"):
+        artifacts.save_table(STUDY, "main", table.assign(**{"R@1": [-0.5, 1.0]}))
+    artifacts.save_table(STUDY, "main", table.assign(**{"R@1 gain": [-0.5, np.nan]}))
+    artifacts.save_table(STUDY, "main", table)
     with pytest.raises(ValueError, match=r"seeds: \[0\], now \[5\]"):
         artifacts.load_table(replace(STUDY, seeds=(5,)), "main")
     artifacts.load_table(replace(STUDY, summary="other words"), "main")

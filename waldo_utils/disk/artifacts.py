@@ -28,6 +28,7 @@ WRITERS = {
     "global": ("02_train_global", ("data", "global_", "evaluation", "seeds")),
     "reranker": ("03_train_reranker", ("data", "global_", "reranker", "evaluation", "seeds")),
     "transfer": ("05_evaluate_products10k", ("data", "global_", "reranker", "evaluation", "seeds")),
+    "sim_to_real": ("05_evaluate_products10k", ("data", "global_", "evaluation", "seeds")),
     "places": ("11_product_or_place", ("data", "global_", "reranker", "evaluation", "places", "seeds")),
 }
 # First part of an artifact's name -> the artifacts of an earlier notebook that its own are made from.
@@ -39,6 +40,7 @@ INPUTS = {
         "transfer_photos/content.txt",
         "reranker/seed*/*_model.json",
     ),
+    "sim_to_real": ("data/manifest.json", "photos/content.txt", "global/start.json"),
     "places": ("data/manifest.json", "photos/content.txt", "reranker/seed*/*_model.json"),
 }
 PACKAGE = Path(__file__).parents[1]
@@ -66,7 +68,7 @@ TRAINING_CODE = (
     "training/samplers.py",
 )
 GLOBAL_CODE = ("training/beginning.py", "training/global_training.py", "training/mixing.py")
-SEARCH_CODE = ("retrieval/reranking.py", "retrieval/exact.py", "models/scorer.py")
+SEARCH_CODE = ("retrieval/reranking.py", "retrieval/exact.py", "models/matching.py", "models/scorer.py")
 # First part of an artifact's name -> the files of the package that decide what is in it; its notebook imports
 # them.
 CODE = {
@@ -78,7 +80,6 @@ CODE = {
         *TRAINING_CODE,
         *SEARCH_CODE,
         "experiments/product_or_place.py",
-        "models/matching.py",
         "training/patch_weights.py",
     ),
 }
@@ -254,7 +255,7 @@ def save_table(
         study: the settings that produced the table.
         name: the file's stem, for example "main".
         table: columns whose name contains "@" are metrics: fractions in [0, 1], unrounded; rounding is the
-            display's business. A figure that was not run is missing (NaN), never 0.
+            display's business. A "... gain" of one may be negative. A figure that was not run is missing (NaN), never 0.
         machine: what clock times hang on, for the record.
 
     Raises:
@@ -262,7 +263,8 @@ def save_table(
         locks.Held: another process writes for this profile.
     """
     values = table.filter(like="@")
-    inside = (values >= 0) & (values <= 1) | values.isna()
+    least = np.where(values.columns.str.contains(" gain"), -1.0, 0.0)
+    inside = (values >= least) & (values <= 1) | values.isna()
     if not inside.all(axis=None):
         raise ValueError(f"table {name!r}: metrics must be fractions in [0, 1], got\n{values}")
     path = results_folder(study) / "tables" / f"{name}.csv"
