@@ -75,11 +75,15 @@ CODE = {
     "reranker": (*TRAINING_CODE, "training/reranker_training.py", *SEARCH_CODE),
     "transfer": (*FEATURE_CODE, "experiments/transfer.py", *SEARCH_CODE),
     "places": (
-        *TRAINING_CODE,
+        *FEATURE_CODE,
         *SEARCH_CODE,
         "experiments/product_or_place.py",
         "models/matching.py",
+        "retrieval/trunk_maps.py",
+        "training/loop.py",
+        "training/losses.py",
         "training/patch_weights.py",
+        "training/samplers.py",
     ),
 }
 
