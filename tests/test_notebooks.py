@@ -139,6 +139,20 @@ def test_the_grid_begins_with_co_and_the_baselines_repeat_the_main_rows():
     assert points.difference[0] == 0  # recall at the shortlist's length, the same shortlist in two orders
 
 
+def test_products_in_shared_places_are_asked_of_every_method_and_own_photos_repeat_the_main_rows():
+    table = load_table(STUDY, "product_or_place")
+    assert table.queries.eq(48).all() and table["left out"].eq(0).all()
+    assert (table["place@1"] + table["R@1"]).le(1).all()
+    assert (table["place@1 low"] <= table["place@1"]).all()
+    own, main = (load_table(STUDY, name).set_index("method") for name in ("product_or_place_own", "main"))
+    assert own.index.tolist() == table.method.tolist()
+    shared = main.index.intersection(own.index)
+    assert {"CO", "CO + local matching", "CO + RRT (frozen)", "CO + RRT (finetuned)"} <= set(shared)
+    for method in shared:
+        if "global score" not in method:  # whose weight is chosen on photos in shared places, too
+            assert own.loc[method, "MAP@R"] == pytest.approx(main.loc[method, "MAP@R"])
+
+
 def test_half_the_bits_of_local_features_change_nothing_and_clock_times_are_marked_as_such():
     storage = load_table(STUDY, "storage").set_index("storage")
     assert storage.loc["float16", "changed@1"] == 0
@@ -178,6 +192,11 @@ def test_every_notebook_left_tables_figures_and_its_executed_copy():
         "baselines",
         "baseline_differences",
         "contradictions",
+        "product_or_place",
+        "product_or_place_differences",
+        "product_or_place_own",
+        "product_or_place_own_differences",
+        "patch_weights",
     ):
         assert len(pd.read_csv(folder / "tables" / f"{table}.csv"))
         assert (folder / "tables" / f"{table}.json").exists()
@@ -194,6 +213,9 @@ def test_every_notebook_left_tables_figures_and_its_executed_copy():
         "depth_grid",
         "fusion",
         "baselines",
+        "places",
+        "product_or_place",
+        "patch_weights",
     ):
         (saved,) = (folder / "figures").glob(f"{figure}.*")
         assert saved.stat().st_size > 5000

@@ -19,8 +19,9 @@ from waldo_utils.run import pipeline
 from waldo_utils.study import PROFILES, GlobalStage
 
 STUDY, PAPER = PROFILES["rehearsal"], PROFILES["paper"]
-# Speed and demo ask nothing of the paper's form, and take a minute.
-STAGES = tuple(stage for stage in pipeline.STAGES if stage.stem not in ("09_speed_and_scale", "10_demo"))
+# Speed, demo, and products that are rendered in places of their own ask nothing of the paper's form.
+LEFT_OUT = ("09_speed_and_scale", "10_demo", "11_product_or_place")
+STAGES = tuple(stage for stage in pipeline.STAGES if stage.stem not in LEFT_OUT)
 
 
 def write_imagenet_weights(torch_home, backbone):

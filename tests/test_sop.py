@@ -28,14 +28,11 @@ TINY = replace(
 def rehearsed(tmp_path_factory):
     """What notebooks 01 to 03 leave, of 48 train and 24 test photos."""
     folder = tmp_path_factory.mktemp("published")
+    drawn = {"seed": 5, "families": 3, "family_size": 2, "photos": 4, "size": 48, "difficulty": 0.3}
     root = render_sop(
         folder / "Stanford_Online_Products",
-        5,
-        3,
-        2,
-        4,
-        48,
-        0.34,
+        **drawn,
+        test_fraction=0.34,
         categories=("mug", "sofa", "lamp"),
         processes=1,
     )

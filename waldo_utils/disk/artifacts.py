@@ -76,11 +76,27 @@ CODE = {
     "global": (*TRAINING_CODE, *GLOBAL_CODE, *SEARCH_CODE),
     "reranker": (*TRAINING_CODE, "training/reranker_training.py", *SEARCH_CODE),
     "transfer": (*FEATURE_CODE, "experiments/transfer.py", *SEARCH_CODE),
+    "sim_to_real": (
+        *FEATURE_CODE,
+        *GLOBAL_CODE,
+        "experiments/sim_to_real.py",
+        "models/heads.py",
+        "models/starting_weights.py",
+        "retrieval/exact.py",
+        "retrieval/trunk_maps.py",
+        "training/loop.py",
+        "training/losses.py",
+        "training/samplers.py",
+    ),
     "places": (
-        *TRAINING_CODE,
+        *FEATURE_CODE,
         *SEARCH_CODE,
         "experiments/product_or_place.py",
+        "retrieval/trunk_maps.py",
+        "training/loop.py",
+        "training/losses.py",
         "training/patch_weights.py",
+        "training/samplers.py",
     ),
 }
 
