@@ -1760,7 +1760,6 @@ COMMANDS = {
     "no such folder": (["index", "{tmp}/nowhere"], "is no folder"),
     "a file for a folder": (["index", "{photo}"], "is no folder: give the folder that holds the photos"),
     "a folder without photos": (["index", "{index}", "--output", "{tmp}/out"], "holds no photo"),
-    "an unknown profile": (["index", "{tmp}", "--profile", "maxi"], "unknown profile 'maxi': choose one of mini"),
     "a name with a line end": (["index", "a\nb\x1b[2J"], "a\\nb\\x1b[2J is no folder"),
     "an endless name": (["search", "x" * 5000, "--index", "{index}"], "File name too long"),
     "a checkpoint that is none": (["evaluate", "--checkpoint", "{photo}", "--data", "{tmp}"], "no sop data in"),

@@ -12,7 +12,7 @@ from small import drawn_photo, small_models
 
 from waldo_utils.__main__ import main
 from waldo_utils.app import index, index_files, rejection, searching
-from waldo_utils.study import PROFILES, ROOT
+from waldo_utils.study import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -381,10 +381,10 @@ def test_an_unchanged_index_opens_no_models(folder, tmp_path, models, monkeypatc
     )
     for number, change in enumerate(changes, start=2):
         change()
-        assert index_files.unchanged(folder, tmp_path / "index", PROFILES["mini"]) is None, number
+        assert index_files.unchanged(folder, tmp_path / "index", "efficientnet_lite0") is None, number
         main(arguments)
         assert len(opened) == number
-    assert index_files.unchanged(folder, tmp_path / "index", PROFILES["smoke"]) is None
+    assert index_files.unchanged(folder, tmp_path / "index", "smoke") is None
 
 
 def test_to_see_that_an_index_is_unchanged_needs_no_torch():
@@ -397,7 +397,7 @@ def test_to_see_that_an_index_is_unchanged_needs_no_torch():
 
 def test_the_key_of_the_models_changes_with_weights_and_settings(tmp_path, monkeypatch):
     monkeypatch.setattr(index_files, "WORK", tmp_path)
-    keys = [index_files.models_key(PROFILES["mini"])]
+    keys = [index_files.models_key("mini")]
     for path in (
         "data/mini/global/seed0/weights.safetensors",
         "data/mini/reranker/log.csv",
@@ -405,10 +405,14 @@ def test_the_key_of_the_models_changes_with_weights_and_settings(tmp_path, monke
     ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("x")
-        keys.append(index_files.models_key(PROFILES["mini"]))
-    keys.append(index_files.models_key(PROFILES["smoke"]))
+        keys.append(index_files.models_key("mini"))
+    (tmp_path / "data/runs/mine").mkdir(parents=True)
+    for content in ("x", "longer"):
+        (tmp_path / "data/runs/mine/weights.safetensors").write_text(content)
+        keys.append(index_files.models_key("runs/mine"))
+    keys.append(index_files.models_key("smoke"))
     assert len(set(keys)) == len(keys)
-    assert index_files.models_key(PROFILES["mini"]) == keys[-2]
+    assert index_files.models_key("mini") == keys[3]
 
 
 def test_calibration_reranks_no_more_for_a_product_of_many_photos(tmp_path, models, monkeypatch):

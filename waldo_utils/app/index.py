@@ -44,12 +44,14 @@ from waldo_utils.disk.files import check_writable, remove_partials, write_atomic
 from waldo_utils.disk.locks import hold
 from waldo_utils.retrieval import approximate, large_search
 from waldo_utils.retrieval.feature_store import FeatureStore, Rows
-from waldo_utils.study import PROFILES
 
 SHARD = 256  # photos
 CALIBRATION_QUERIES = 200
-LARGE = 60_000_000  # numbers of all global features from which they stay on the disk, searched approximately
-NEW = 0.1  # share of features that may come after the approximate index was built; they are searched exactly
+LARGE = (
+    60_000_000  # numbers of all global features (240 MB, looked through in some 10 ms) from which they stay
+)
+# on the disk, searched approximately
+NEW = 0.02  # share of features that may come after the approximate index was built; they are searched exactly
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,9 @@ class Index:
     share: float | None  # of the exact neighbors that its search finds; None: all
 
 
-def update(folder: Path, output: Path, models: Models, profile: str) -> Summary:
+def update(
+    folder: Path, output: Path, models: Models, profile: str, listing: folders.Listing | None = None
+) -> Summary:
     """Make the index of a folder of photos, or bring it up to date.
 
     Photos that have not changed keep their features: the same size and time, or the same bytes under another
@@ -75,7 +79,8 @@ def update(folder: Path, output: Path, models: Models, profile: str) -> Summary:
         folder: searched with its sub-folders, as `folders.walk` does.
         output: folder of the index.
         models: compute the features; an index of other models is made anew.
-        profile: whose models these are.
+        profile: the models' name, a profile's or another (see `searching.open_models`).
+        listing: the photos, where they are not all that `folder` holds.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -88,7 +93,7 @@ def update(folder: Path, output: Path, models: Models, profile: str) -> Summary:
     old = read_record(output)
     if old is None and output.is_dir() and not all(OWN_FILES.fullmatch(p.name) for p in output.iterdir()):
         raise FileExistsError(f"{output} holds files that are no index: choose another --output")
-    listing = folders.walk(folder, output)
+    listing = listing or folders.walk(folder, output)
     if not listing.photos:
         told = listing.sentence()
         raise ValueError(f"{folder} holds no photo{f' ({told})' if told else ''}: choose another folder")
@@ -122,7 +127,7 @@ def _update(folder: Path, output: Path, models: Models, profile: str, listing: f
         "profile": profile,
         "weights": models.weights,
         "digest": models.digest,
-        "models": models_key(PROFILES[profile]),
+        "models": models_key(profile),
         "files": len(photos),
         "features": store.folder.name,
         "rows": len(store),
@@ -230,7 +235,7 @@ def open_index(output: Path, models: Models) -> Index:
 
 
 def profile_of(output: Path) -> str:
-    """Return the profile whose models made an index; raises FileNotFoundError where there is none."""
+    """Return the name of the models that made an index; raises FileNotFoundError where there is none."""
     record = read_record(output)
     if record is None:
         raise FileNotFoundError(

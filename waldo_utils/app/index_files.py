@@ -17,7 +17,7 @@ from waldo_utils.app.thresholds import Threshold
 from waldo_utils.data import folders
 from waldo_utils.disk.files import sha256, write_atomically
 from waldo_utils.disk.homes import WORK
-from waldo_utils.study import Study
+from waldo_utils.study import PROFILES
 
 FORMAT = 3
 HOME = WORK / "data" / "indexes"
@@ -26,6 +26,7 @@ OWN_FILES = re.compile(
     r"\.(npz|faiss)|index\.\d+\.partial\.json"
 )  # before the record
 KEYS = ("folder", "profile", "weights", "digest", "photos", "features")  # of the record, texts
+DEFAULT_MODEL = "efficientnet_lite0"  # works with nothing downloaded, and on real photos
 NO_DIGEST = bytes(32)  # of a file that cannot be opened
 
 
@@ -71,10 +72,12 @@ class Summary:
     passed: str  # what was no photo or was hidden, in one line; "" for nothing
 
 
-def default_output(folder: Path) -> Path:
-    """Return where the index of a folder of photos is kept unless said otherwise: below `data/indexes`."""
+def default_output(folder: Path, model: str = DEFAULT_MODEL) -> Path:
+    """Return where the index of a folder of photos by some models is kept unless said otherwise: below
+    `data/indexes`."""
     resolved = folder.resolve()
-    return HOME / f"{resolved.name}-{hashlib.sha256(str(resolved).encode()).hexdigest()[:8]}"
+    key = str(resolved) if model == DEFAULT_MODEL else f"{resolved}\0{model}"
+    return HOME / f"{resolved.name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
 def newest() -> Path:
@@ -183,11 +186,11 @@ def read_record(output: Path) -> dict | None:
     return record
 
 
-def unchanged(folder: Path, output: Path, study: Study) -> tuple[Summary, str] | None:
+def unchanged(folder: Path, output: Path, model: str) -> tuple[Summary, str] | None:
     """Return the summary of an index that is up to date, and whose models made it; None where something
     changed. No model is opened, which would take longer than all the rest."""
     record = read_record(output) if folder.is_dir() else None
-    if record is None or record.get("models") != models_key(study) or record["profile"] != study.name:
+    if record is None or record.get("models") != models_key(model) or record["profile"] != model:
         return None
     listing = folders.walk(folder, output)
     before = read_photos(output, record)
@@ -202,12 +205,14 @@ def unchanged(folder: Path, output: Path, study: Study) -> tuple[Summary, str] |
     return Summary(0, 0, 0, len(before), left_out(before), listing.sentence()), record["weights"]
 
 
-def models_key(study: Study) -> str:
-    """Return what tells the models of a study from others without opening them: settings, and its weights'
-    files or the records of them."""
-    digest = hashlib.sha256(repr(study).encode())
-    trained = WORK / "data" / study.name
-    for path in sorted([*trained.glob("global/seed*/*"), *trained.glob("reranker/**/*")]):
+def models_key(name: str) -> str:
+    """Return what tells models of a name from others without opening them: a study's settings, and their
+    weights' files or the records of them."""
+    digest = hashlib.sha256(repr(PROFILES.get(name, name)).encode())
+    trained = WORK / "data" / name  # of a profile or of "runs/NAME"
+    for path in sorted(
+        [*trained.glob("*.safetensors"), *trained.glob("global/seed*/*"), *trained.glob("reranker/**/*")]
+    ):
         if path.suffix in (".json", ".csv"):
             digest.update(path.name.encode() + path.read_bytes())
         elif path.suffix == ".safetensors":

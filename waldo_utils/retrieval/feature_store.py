@@ -114,7 +114,10 @@ class Rows:
         return len(self.order)
 
     def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray:
-        return np.asarray(self.stored[self.order[rows]])
+        found = self.stored[self.order[rows]]
+        return (
+            np.array(found) if found.ndim < self.ndim else np.asarray(found)
+        )  # one row: no view of the file
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)
