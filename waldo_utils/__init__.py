@@ -3,12 +3,16 @@
 The few names that a program needs to find products in photos of its own:
 
 - `PROFILES`: the settings of each profile of the study, by its name.
-- `open_models(study)`: the models that a profile's notebooks trained, or what they start from.
-- `update_index(folder, output, models, profile)`: make or update the index of a folder of photos.
+- `open_models(name)`: models by name: of a network with ImageNet's weights, of a training of one's own, or of a
+  profile's notebooks.
+- `update_index(folder, output, models, name)`: make or update the index of a folder of photos.
 - `open_index(output, models)`: open it; its `.gallery` is what is searched.
 - `read_photo(path)`: a photo, upright, in RGB.
 - `search(models, gallery, photo, box=None)`: find the product in a crop of a photo.
 - `matches(answer, gallery, top=10)`: the best matches of a search, as a table.
+- `evaluate(folder, models, name)`: how good models are on photos of one's own; its `.figures` is a table.
+- `train(folder, name, minutes)`: train on a folder; the models are "runs/NAME" then.
+- `export(models, folder)`: write models as ONNX files for other programs.
 - `run_study(study)`: run one profile's notebooks, only what changed.
 
 They are looked up when they are first used: importing the package alone loads nothing.
@@ -25,6 +29,9 @@ _PLACES = {
     "read_photo": ("data.reading", "read_photo"),
     "search": ("app.searching", "search"),
     "matches": ("app.searching", "matches"),
+    "evaluate": ("own.evaluating", "evaluate"),
+    "train": ("own.adapting", "train"),
+    "export": ("own.exporting", "export"),
     "run_study": ("run.pipeline", "run"),
 }
 __all__ = list(_PLACES)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from waldo_utils.disk import faults, files, homes, locks
 from waldo_utils.disk.paths import given
+from waldo_utils.own import commands as own
 from waldo_utils.run import kernels, pipeline
 from waldo_utils.study import PROFILES
 
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_study(commands)
     _add_photos(commands)
+    own.add(commands, _command, _add_model)
     _add_measurements(commands)
     return parser
 
@@ -91,6 +93,16 @@ def _add_profile(parser: argparse.ArgumentParser, what: str = "its settings") ->
     )
 
 
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        default="efficientnet_lite0",
+        metavar="NAME",
+        help=f"efficientnet_lite0, resnet50, timm:NAME, runs/NAME (yours), or a profile: {', '.join(PROFILES)} "
+        "(default: efficientnet_lite0, which needs no download)",
+    )
+
+
 def _add_study(commands: argparse._SubParsersAction) -> None:
     run = _command(
         commands, "run", _run, "run the notebooks, only what changed",
@@ -120,14 +132,18 @@ def _add_study(commands: argparse._SubParsersAction) -> None:
     _add_profile(plan)
     _command(commands, "profiles", _profiles, "list the profiles", "A profile is one set of all settings.")
     evaluate = _command(
-        commands, "evaluate", _evaluate,
-        "reproduce the paper without training: test a published checkpoint on Stanford Online Products",
-        "The test photos are resized to 256 and cropped to 224 pixels, searched by the global model (CO) and "
-        "reranked (CO + RRT).",
-        "--checkpoint rerank.pt --data Stanford_Online_Products.zip",
+        commands, "evaluate", _evaluate, "say how good models are on photos of your own, or test a published checkpoint",
+        "Each photo of FOLDER, whose sub-folders name products, or of a CSV file with the columns path, product and "
+        "perhaps category and split, is searched among the others; a page and a JSON file are written. With "
+        "--checkpoint: reproduces the paper without training, on the test photos of Stanford Online Products.",
+        "my_photos --model efficientnet_lite0",
     )  # fmt: skip
     evaluate.add_argument(
-        "--checkpoint", type=given, required=True, metavar="FILE", help="published reranking checkpoint (.pt)"
+        "source", type=given, nargs="?", metavar="FOLDER", help="of the photos, or a CSV file"
+    )
+    _add_model(evaluate)
+    evaluate.add_argument(
+        "--checkpoint", type=given, metavar="FILE", help="published reranking checkpoint (.pt)"
     )
     evaluate.add_argument(
         "--global-checkpoint",
@@ -145,7 +161,10 @@ def _add_study(commands: argparse._SubParsersAction) -> None:
         "--depth", type=int, default=100, metavar="N", help="neighbors reranked per query (default: 100)"
     )
     evaluate.add_argument(
-        "--output", type=given, metavar="FILE.csv", help="also write the table, and its provenance beside it"
+        "--output",
+        type=given,
+        metavar="PLACE",
+        help="folder of the page (default: below data/evaluations); with --checkpoint: a .csv for the table",
     )
     readme = _command(
         commands, "readme", _readme, "write the README's tables and the pages of results/",
@@ -164,21 +183,24 @@ def _add_photos(commands: argparse._SubParsersAction) -> None:
     index.add_argument(
         "--output", type=given, metavar="FOLDER", help="of the index (default: one below data/indexes)"
     )
-    _add_profile(index, "whose models")
+    _add_model(index)
     search = _command(
         commands, "search", _search, "find the product of a photo in an index",
         "Prints the matches in order, each with its rank before reranking, and whether the product is "
         "probably in the catalogue.",
         "photo.jpg --crop 40,60,300,320 --output matches.png",
     )  # fmt: skip
-    search.add_argument("photo", type=given, metavar="PHOTO")
+    search.add_argument("photo", type=given, nargs="?", metavar="PHOTO")
+    search.add_argument(
+        "--many", type=given, metavar="FOLDER", help="search each photo of a folder instead; gives CSV"
+    )
     search.add_argument("--crop", metavar="X,Y,W,H", help="left, top, width, height in pixels (default: all)")
     search.add_argument("--top", type=int, default=10, metavar="N", help="matches to show (default: 10)")
     search.add_argument(
         "--index", type=given, metavar="FOLDER", help="of the index (default: the one that was made last)"
     )
     search.add_argument(
-        "--output", type=given, metavar="FILE.png", help="also write a picture of the matches"
+        "--output", type=given, metavar="FILE", help="a .png for a picture of the matches; with --many a .csv"
     )
     search.add_argument("--json", action="store_true", help="print JSON")
     demo = _command(
@@ -262,6 +284,10 @@ def _profiles(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    if options.source and not options.checkpoint:
+        return own.evaluate(options.source, options.model, options.output)
+    if options.source or not options.checkpoint:
+        raise ValueError("evaluate takes a FOLDER of photos, or --checkpoint FILE: give one of the two")
     from waldo_utils.data import places
     from waldo_utils.experiments import published
 
@@ -283,18 +309,17 @@ def _readme(options: argparse.Namespace) -> int:
 def _index(options: argparse.Namespace) -> int:
     from waldo_utils.app import index_files
 
-    study = pipeline.find_profile(options.profile)
-    output = options.output or index_files.default_output(options.folder)
-    done = index_files.unchanged(options.folder, output, study)
+    output = options.output or index_files.default_output(options.folder, options.model)
+    done = index_files.unchanged(options.folder, output, options.model)
     if done:
         summary, weights = done
         print(f"models: {weights}")
     else:
         from waldo_utils.app import index, searching
 
-        models = searching.open_models(study)
+        models = searching.open_models(options.model)
         print(f"models: {models.weights}", flush=True)
-        summary = index.update(options.folder, output, models, options.profile)
+        summary = index.update(options.folder, output, models, options.model)
     print(
         f"{summary.added} added, {summary.changed} changed, {summary.removed} removed, {summary.kept} as "
         f"before, {len(summary.unreadable)} left out"
@@ -302,12 +327,14 @@ def _index(options: argparse.Namespace) -> int:
     for entry in summary.unreadable[:20]:
         print(f"left out: {faults.printable(entry.fault)}")
     if len(summary.unreadable) > 20:
-        print(f"... and {len(summary.unreadable) - 20} more, listed in {output / 'index.json'}")
+        print(f"... and {len(summary.unreadable) - 20} more")
     if summary.passed:
         print(summary.passed)
     print(f"index: {output}")
     where = (
-        "" if output == index_files.default_output(options.folder) else f" --index {shlex.quote(str(output))}"
+        ""
+        if output == index_files.default_output(options.folder, options.model)
+        else f" --index {shlex.quote(str(output))}"
     )
     print(f"search it: {_parser().prog} search PHOTO{where}")
     return 0
@@ -322,13 +349,21 @@ def _search(options: argparse.Namespace) -> int:
 
     if options.top < 1:
         raise ValueError(f"--top {options.top} shows nothing: choose 1 or more")
-    _check_output(options.output, ".png", options.photo)
+    if (options.photo is None) == (options.many is None):
+        raise ValueError("search takes a PHOTO, or --many FOLDER: give one of the two")
+    _check_output(options.output, ".csv" if options.many else ".png", options.photo)
+    if options.many:
+        if options.crop or options.json:
+            raise ValueError("--crop and --json are for one photo: leave them out with --many")
+        return own.search_many(
+            options.many, options.index or index_files.newest(), options.output, options.top
+        )
     if not options.photo.exists():
         raise ValueError(f"there is no photo {options.photo}: correct the path")
     folder = options.index or index_files.newest()
     box = None if options.crop is None else searching.parse_box(options.crop)
     photo = reading.read_photo(options.photo)
-    models = searching.open_models(pipeline.find_profile(index.profile_of(folder)))
+    models = searching.open_models(index.profile_of(folder))
     opened = index.open_index(folder, models)
     answer = searching.search(models, opened.gallery, photo, box)
     table = searching.matches(answer, opened.gallery, options.top)
@@ -354,7 +389,8 @@ def _search(options: argparse.Namespace) -> int:
         }
         print(json.dumps(content, indent=1))
     else:
-        print(f"index: {folder} ({len(opened.gallery)} photos)\nmodels: {models.weights}\n{verdict}\n")
+        share = "" if opened.share is None else f", {opened.share:.1%} of the exact neighbors are found"
+        print(f"index: {folder} ({len(opened.gallery)} photos{share})\nmodels: {models.weights}\n{verdict}\n")
         print(shown.drop(columns="row").round({"score": 2, "similarity": 3}).to_string(index=False))
     return 0
 

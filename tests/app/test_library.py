@@ -3,12 +3,13 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from small import drawn_photo, small_models
 
 import waldo_utils
-from waldo_utils.app import searching
+from waldo_utils.app import index_files, searching
 from waldo_utils.run import pipeline
 from waldo_utils.study import ROOT
 
@@ -19,13 +20,18 @@ def test_the_readme_s_lines_find_a_photo(tmp_path, monkeypatch, capsys):
     for i in range(3):
         (tmp_path / "FOLDER" / f"product {i}").mkdir(parents=True)
         drawn_photo(i).save(tmp_path / "FOLDER" / f"product {i}" / "photo.png")
+        drawn_photo(i, (50, 42)).save(tmp_path / "FOLDER" / f"product {i}" / "smaller.png")
     drawn_photo(1).save(tmp_path / "PHOTO", format="PNG")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(searching, "open_models", lambda study: small_models())
+    monkeypatch.setattr(index_files, "HOME", tmp_path / "data")
     names = {}
     exec(code[0], names)
-    assert "product 1" in capsys.readouterr().out
-    assert names["gallery"].names[names["answer"].rows[0]] == "product 1/photo.png"
+    printed = capsys.readouterr().out
+    assert "product 1" in printed
+    assert "R@1" in printed
+    assert len(names["gallery"]) == 6
+    assert waldo_utils.evaluate(Path("FOLDER"), names["models"], "efficientnet_lite0").figures["R@1"][0] == 1
 
 
 @pytest.mark.parametrize("name", waldo_utils.__all__)

@@ -1,5 +1,6 @@
 """Search by photo: boxes by hand, the search against the plain steps, a threshold against counts on paper."""
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,6 +15,8 @@ from waldo_utils.app import rejection, searching
 from waldo_utils.app.searching import Gallery, Models
 from waldo_utils.data.reading import read_photo
 from waldo_utils.disk import artifacts
+from waldo_utils.models import runs
+from waldo_utils.models.image_model import ImageModel
 from waldo_utils.retrieval import exact, reranking
 from waldo_utils.study import PROFILES
 
@@ -309,3 +312,35 @@ def test_many_photos_have_the_features_of_each_alone(monkeypatch):
     for i, photo in enumerate(batch):
         for value, alone in zip(many, searching.features(models, photo[None]), strict=True):
             np.testing.assert_allclose(value[i].astype(float), alone[0].astype(float), atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        (
+            "maxi",
+            "there are no models 'maxi': choose one of resnet50, efficientnet_lite0, timm:NAME, runs/NAME, mini",
+        ),
+        ("runs/none", "there is no finished training runs/none: choose "),
+        ("runs/../x", "'../x' is no name for a training"),
+        ("timm:efficientnet_lite00", "timm has no network"),
+    ],
+)
+def test_models_of_an_unknown_name_are_refused(name, words):
+    with pytest.raises((ValueError, FileNotFoundError), match=re.escape(words)):
+        searching.open_models(name)
+
+
+def test_a_training_of_one_s_own_is_opened_as_it_was_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "HOME", tmp_path)
+    model = ImageModel("efficientnet_lite0", dim=None)
+    facts = {"backbone": "efficientnet_lite0", "size": 64, "photos": 7, "folder": "mine"}
+    folder = runs.save("best", model, facts)
+    models = searching.open_models("runs/best")
+    assert models.weights == "runs/best, trained on 7 photos of mine"
+    assert (models.reranker, models.transform.crop, models.photo_size) == (None, 64, 64)
+    for key, value in model.state_dict().items():
+        assert torch.equal(models.shortlist.state_dict()[key], value)
+    (folder / "run.json").write_text("[]")
+    with pytest.raises(ValueError, match="run.json is damaged"):
+        searching.open_models("runs/best")

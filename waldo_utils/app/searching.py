@@ -17,16 +17,17 @@ from waldo_utils.data.photo_cache import open_cache
 from waldo_utils.data.reading import shrink
 from waldo_utils.data.transforms import TestTransform
 from waldo_utils.disk import artifacts
-from waldo_utils.models import starting_weights
+from waldo_utils.models import backbones, runs, starting_weights
 from waldo_utils.models.devices import autocast, device
 from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.onnx_forward import Forward, features_of
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.models.scorer import GALLERY, QUERY, Scorer
 from waldo_utils.retrieval import exact
+from waldo_utils.retrieval.feature_store import Rows
 from waldo_utils.retrieval.features import average_maps
 from waldo_utils.retrieval.reranking import PAIRS
-from waldo_utils.study import Study
+from waldo_utils.study import PROFILES, GlobalStage, Study
 from waldo_utils.training import seeds
 
 DEPTH = 100  # neighbors that a search reranks, as published
@@ -63,15 +64,22 @@ class Models:
 class Gallery:
     """Photos that can be found, with their features."""
 
-    embedding: np.ndarray  # (N, D) float32, unit length
-    local: np.ndarray  # (N, D, h, w) float16
+    embedding: np.ndarray | Rows  # (N, D) float32, unit length; of a large index float16 on the disk
+    local: np.ndarray | Rows  # (N, D, h, w) float16
     names: list[str]
     products: np.ndarray  # (N,) str, "" where it is not known
     categories: np.ndarray  # (N,) str, "" where it is not known
     photo: Callable[[int], Image.Image]
+    search: Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]] | None = None  # None: an exact one
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def nearest(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return neighbors (Q, k) of (Q, D) features of unit length, and their similarities."""
+        if self.search is None:
+            return exact.nearest_neighbors(queries, k, self.embedding)
+        return self.search(queries, k)
 
 
 @dataclass(frozen=True)
@@ -94,14 +102,22 @@ class Answer:
 # ---------------------------------------------------------------- models
 
 
-def open_models(study: Study) -> Models:
-    """Return the finetuned models of the seed that did best on validation products, or ImageNet's network,
-    which gives the global order alone, where none are trained.
+def open_models(study: Study | str) -> Models:
+    """Return models by name, or those of a study.
+
+    A profile (or its study) stands for the finetuned models of the seed that did best on validation products,
+    or, where none are trained, for what it starts from. "efficientnet_lite0", "resnet50" and "timm:NAME" are
+    networks with ImageNet's weights at the size they were trained on, "runs/NAME" is a training of one's own.
+    Where nothing reranks, the global order is all.
 
     Raises:
-        ValueError: the trained models are of other settings.
-        FileNotFoundError, ConnectionError: none are trained, and ImageNet's weights are not here.
+        ValueError: there are no models of this name, or the trained ones are of other settings.
+        FileNotFoundError, ConnectionError: their weights are not here.
     """
+    if isinstance(study, str) and study in PROFILES:
+        study = PROFILES[study]
+    if isinstance(study, str):
+        return _image_models(study)
     trained = (artifacts.data_folder(study) / "reranker" / "log.csv").exists()
     if trained:
         seed = seeds.best_seed(study)
@@ -124,21 +140,40 @@ def open_models(study: Study) -> Models:
             f"ImageNet's, nothing trained, nothing reranked: profile {study.name} has no trained models here"
         )
     transform = TestTransform(study.global_.resize, study.global_.size)
-    digest = hashlib.sha256(repr((study.data.cache_size, transform.resize, transform.crop)).encode())
+    return _models(shortlist, local, reranker, transform, study.data.cache_size, weights, trained)
+
+
+def _image_models(name: str) -> Models:
+    """Return one image model, of a backbone or of a training of one's own, as `open_models` does."""
+    if name.startswith(runs.PREFIX):
+        model, facts = runs.load(name)
+        size, weights = facts["size"], f"{name}, trained on {facts['photos']} photos of {facts['folder']}"
+    else:
+        if name not in backbones.NAMES and not name.startswith("timm:"):
+            known = ", ".join((*backbones.NAMES, "timm:NAME", f"{runs.PREFIX}NAME", *PROFILES))
+            raise ValueError(f"there are no models {name!r}: choose one of {known}")
+        model = starting_weights.image_model(GlobalStage(backbone=name), projected=False)
+        size, weights = model.backbone.size, f"{name}, ImageNet's weights, nothing reranked"
+    return _models(model, model, None, TestTransform(size, size), size, weights, False)
+
+
+def _models(
+    shortlist: ImageModel,
+    local: ImageModel,
+    reranker: RerankingTransformer | None,
+    transform: TestTransform,
+    photo_size: int,
+    weights: str,
+    trained: bool,
+) -> Models:
+    """Return models in eval mode on their device, with their digest."""
+    digest = hashlib.sha256(repr((photo_size, transform.resize, transform.crop)).encode())
     for model in filter(None, (shortlist, local, reranker)):
         model.eval().to(device())
         for key, value in sorted(model.state_dict().items()):
             digest.update(key.encode() + value.cpu().numpy().tobytes())
-    return Models(
-        shortlist,
-        local,
-        reranker,
-        transform,
-        study.data.cache_size,
-        weights,
-        trained,
-        digest.hexdigest()[:16],
-    )
+    key = digest.hexdigest()[:16]
+    return Models(shortlist, local, reranker, transform, photo_size, weights, trained, key)
 
 
 def study_gallery(study: Study, models: Models, split: str) -> Gallery:
@@ -316,7 +351,7 @@ def search(
     embedding, local = features(models, pixels[None])
     clock.append(time.perf_counter())
     wanted = min(depth + (exclude is not None), len(gallery))
-    rows, similarities = (found[0] for found in exact.nearest_neighbors(embedding, wanted, gallery.embedding))
+    rows, similarities = (found[0] for found in gallery.nearest(embedding, wanted))
     if exclude is not None:
         keep = np.flatnonzero(rows != exclude)[:depth]
         rows, similarities = rows[keep], similarities[keep]
