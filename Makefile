@@ -9,7 +9,7 @@
 # make repeat [PROFILE=mini]                                          run a study once more in an empty copy; every file must be the same
 # make memory                                                         measure the peak memory of every stage
 # make lab [ARGS=--no-browser]                                        open JupyterLab
-# make demo [PROFILE=mini]                                            open the demo as a page
+# make demo [ARGS="--index FOLDER --port 9000"]                       open the demo as a page
 # make demo-pictures                                                  take the pictures of the demo in an installed Chromium
 # make demo-latency                                                   measure larger models and a larger gallery (some minutes)
 PROFILE ?= mini
@@ -79,7 +79,7 @@ lab: $(SETUP)
 		--ServerApp.tornado_settings="{'websocket_max_message_size': 209715200}" $(ARGS)
 
 demo: $(SETUP)
-	@$(PYTHON) -m waldo_utils demo --profile $(PROFILE)
+	@$(PYTHON) -m waldo_utils demo $(if $(filter command line environment,$(origin PROFILE)),--profile $(PROFILE)) $(ARGS)
 
 demo-pictures: $(SETUP)
 	@$(PYTHON) -m waldo_utils.app.demo_pictures
@@ -111,7 +111,7 @@ $(SETUP): requirements.lock pyproject.toml
 lock: $(SETUP)
 	@uv=$$(command -v uv || echo .tools/bin/uv); \
 	"$$uv" pip compile --quiet --upgrade --universal --generate-hashes --no-header --no-emit-index-url \
-		--python-version 3.11 --extra demo --extra test pyproject.toml --output-file requirements.lock
+		--python-version 3.11 --extra test pyproject.toml --output-file requirements.lock
 	@sed -n -E 's/^([A-Za-z0-9_.-]+==[^ \\]+)( ; ([^\\]*[^ \\]))? *\\?$$/\1\2/p' requirements.lock > constraints.txt
 
 clean:

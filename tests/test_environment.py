@@ -28,7 +28,7 @@ def test_constraints_are_the_versions_of_the_lock():
 def test_conda_installs_the_same_versions():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     pip = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
-    assert pip == ["-c constraints.txt", "-e .[demo,test]"]
+    assert pip == ["-c constraints.txt", "-e .[test]"]
     assert [entry for entry in environment["dependencies"] if isinstance(entry, str)] == [
         "python=3.12",
         "pip",
@@ -39,7 +39,6 @@ def test_every_direct_dependency_is_locked_with_hashes():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [
         *project["dependencies"],
-        *project["optional-dependencies"]["demo"],
         *project["optional-dependencies"]["test"],
     ]
     locked = {pin.split("==")[0].lower().replace("_", "-") for pin in pins(LOCK)}

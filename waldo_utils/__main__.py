@@ -26,7 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # names of photos in letters the terminal lacks
     kernels.keep_memory()
     try:
-        if options.command in ("run", "status", "readme", "demo"):
+        if options.command in ("run", "status", "readme") or (
+            options.command == "demo" and not options.index
+        ):
             homes.require_checkout(options.command)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="PIL")  # remarks on a photo's EXIF that name no photo
@@ -204,17 +206,35 @@ def _add_photos(commands: argparse._SubParsersAction) -> None:
     )
     search.add_argument("--json", action="store_true", help="print JSON")
     demo = _command(
-        commands, "demo", _demo, "open the demo as a page of this machine (needs the extra `demo`)",
-        "Choose or upload a photo, drag a box, see its matches. No other machine takes part.",
-        "--profile smoke --port 9000",
+        commands, "demo", _demo, "open the demo as a page",
+        "Choose or upload a photo, drag a box, see its matches. One process serves all visits; no other machine "
+        "takes part.",
+        "--index work/index",
     )  # fmt: skip
-    _add_profile(demo, "whose photos and models")
+    what = demo.add_mutually_exclusive_group()
+    what.add_argument(
+        "--profile",
+        metavar="NAME",
+        help=f"whose photos and models: {', '.join(PROFILES)} (default: that of real photos where it was run, else "
+        "mini)",
+    )
+    what.add_argument("--index", type=given, metavar="FOLDER", help="search this index instead")
+    demo.add_argument(
+        "--ip",
+        default="127.0.0.1",
+        help="address to listen on; 0.0.0.0: all of this machine (default: 127.0.0.1)",
+    )
     demo.add_argument(
         "--port",
         type=int,
         default=8866,
         metavar="N",
         help="of the page, or the next that is free (default: 8866)",
+    )
+    demo.add_argument(
+        "--base-url",
+        default="/",
+        help="path of the page, for a proxy that keeps it (default: /)",
     )
     demo.add_argument("--no-browser", action="store_true", help="only serve the page")
 
@@ -423,7 +443,9 @@ def _benchmark(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from waldo_utils.app import page
 
-    return page.serve(pipeline.find_profile(options.profile), options.port, not options.no_browser)
+    study = pipeline.find_profile(options.profile) if options.profile else None
+    browser = not options.no_browser
+    return page.serve(study, options.index, options.ip, options.port, options.base_url, browser)
 
 
 if __name__ == "__main__":

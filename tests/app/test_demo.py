@@ -1,9 +1,7 @@
-"""The demo without a browser: uploads, boxes set from Python, matches, what matched where."""
+"""The demo without its server: photos of visitors, searches with a box, matches, what matched where."""
 
-import datetime
 import io
 import re
-import socket
 from dataclasses import replace
 
 import numpy as np
@@ -12,12 +10,10 @@ import torch
 from PIL import Image
 from small import drawn_photo, small_gallery, small_models
 
-from waldo_utils.app import canvas, demo, page, searching
+from waldo_utils.app import demo, index, searching
 from waldo_utils.app.rejection import Threshold
 from waldo_utils.data.transforms import TestTransform
 from waldo_utils.figures import explain, grids
-from waldo_utils.run import pipeline
-from waldo_utils.study import PROFILES
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +24,7 @@ def models():
 @pytest.fixture
 def opened(models):
     threshold = Threshold(0.0, (1.0, 0.0, 0.0, 0.0), 0.25, 0.2, 0.3, 0.125, 0.1, 0.2, 16, 8)
-    return demo.Demo(models, small_gallery(models), threshold, [0, 2])
+    return demo.Demo(models, small_gallery(models), threshold)
 
 
 def encoded(photo, form, **options):
@@ -37,125 +33,62 @@ def encoded(photo, form, **options):
     return buffer.getvalue()
 
 
-def names(opened, order="reranked"):
-    return [opened.gallery.names[opened.answer.rows[at]] for at in opened._places(order)]
+def part(found, order="reranked"):
+    """Return the HTML of one of the two lists."""
+    return re.search(f'<ol class="cards" data-order="{order}">(.*?)</ol>', found["html"], flags=re.S)[1]
 
 
 # ---------------------------------------------------------------- what a visitor does
 
 
-def test_the_first_example_is_searched_and_leaves_itself_out(opened):
-    assert "photo0.jpg" not in names(opened)
-    assert len(names(opened)) == 5
-    assert re.search("Searched 6 photos with the whole photo in [0-9.]+ s: probably", opened.status.value)
-    cards = [card.value for card in opened.cards["reranked"]]
-    assert sum("✓ same product" in card for card in cards) == 1
-    assert sum("✗ other product" in card for card in cards) == 4
-    assert all(re.search('alt="After reranking: by score, match [1-5]: ', card) for card in cards[:5])
-    assert cards[5] == ""
-    assert [button.disabled for button in opened.buttons["reranked"]] == [False] * 5 + [True] * 5
+def test_an_example_leaves_itself_out_and_its_product_is_told(opened):
+    found = opened.search("0", None)
+    assert re.search(
+        "Searched 6 photos with the whole photo in [0-9.]+ s: probably .* 16 queries", found["said"]
+    )
+    assert "25% of absent products accepted" in found["said"]
+    for order in demo.TITLES:
+        cards = part(found, order)
+        assert cards.count("<li") == 5
+        assert "photo0.jpg" not in cards
+        assert cards.count("✓ same product") == 1 and cards.count("✗ other product") == 4
+        assert len(re.findall(f'alt="{demo.TITLES[order]}, match [1-5]: ', cards)) == 5
+    assert found["html"].index("After reranking") < found["html"].index('<details id="before">')
 
 
-def test_a_box_drawn_on_the_canvas_is_searched_in_pixels_of_the_photo(opened, models):
+def test_the_reranked_list_tells_what_moved_and_the_global_one_where_to(opened, models):
+    answer = searching.search(models, opened.gallery, opened.gallery.photo(0), None, 0)
+    found = opened.search("0", None)
+    names, changes = [
+        re.findall(pattern, part(found)) for pattern in ('title="([^"]+)"', "score [-0-9.]+, ([^<]+)<")
+    ]
+    assert names == [opened.gallery.names[row] for row in answer.rows[answer.reranked]]
+    for rank, (at, told) in enumerate(zip(answer.reranked, changes, strict=True)):
+        moved = at - rank
+        expected = f"▲ {moved} up, was {at + 1}" if moved > 0 else f"▼ {-moved} down, was {at + 1}"
+        assert told.strip() == (expected if moved else "place kept")
+    told = re.findall(r"reranked (\d)", part(found, "global"))
+    assert [int(rank) - 1 for rank in told] == np.argsort(answer.reranked).tolist()
+
+
+def test_a_box_is_searched_in_pixels_of_the_photo_and_cut_to_it(opened, models):
     photo = drawn_photo(2, size=(4000, 3000))
-    opened.open_upload("phone.jpg", encoded(photo, "JPEG"))
-    shown = Image.open(io.BytesIO(opened.canvas.image_bytes))
-    assert shown.size == (1600, 1200)
-    assert opened.factor == 2.5
-    opened.canvas.bboxes = [{"x": 100, "y": 80, "width": 400, "height": 200, "label": "crop"}]
-    assert [side.value for side in opened.sides.values()] == [250, 200, 1000, 500]
-    assert opened.answer.query.size == (1000, 500)
-    expected = searching.search(models, opened.gallery, opened.photo, (250, 200, 1000, 500))
-    np.testing.assert_allclose(opened.answer.scores, expected.scores)
-    assert "✓" not in opened.cards["reranked"][0].value  # the product of an upload is not known
-
-
-def test_the_last_drawn_box_counts_and_none_is_the_whole_photo(opened):
-    first = {"x": 0, "y": 0, "width": 100, "height": 100, "label": "crop"}
-    last = {"x": 240, "y": 200, "width": 120, "height": 100, "label": "crop"}
-    opened.canvas.bboxes = [first, last]
-    assert opened.canvas.bboxes == [last]
-    assert [side.value for side in opened.sides.values()] == [
-        24,
-        20,
-        12,
-        10,
-    ]  # the photo is 48 x 40, shown at 480
-    opened.canvas.bboxes = []
-    assert opened.answer.query.size == (48, 40)
-
-
-def test_a_drag_that_has_only_begun_is_left_alone(opened):
-    box = {"x": 0, "y": 0, "width": 100, "height": 100, "label": "crop"}
-    opened.canvas.bboxes = [box]
-    before = opened.answer
-    begun = [box, {"x": 200, "y": 200, "width": 0, "height": 0, "label": "crop"}]
-    opened.canvas.bboxes = begun
-    assert opened.answer is before
-    assert opened.canvas.bboxes == begun
-    assert "Searched" in opened.status.value
-    wider = box | {"width": 300}
-    opened.canvas.bboxes = [wider, begun[1]]  # a click left a dot; then the first box is resized
-    assert opened.canvas.bboxes == [wider]
-    assert opened.answer.query.size == (30, 10)
-
-
-def test_the_numbers_move_the_box(opened):
-    opened.sides["width"].value = 20
-    opened.sides["left"].value = 8
-    assert opened.canvas.bboxes == [{"x": 80.0, "y": 0.0, "width": 200.0, "height": 400.0, "label": "crop"}]
-    assert opened.answer.query.size == (20, 40)
-    opened.sides["left"].value = 40  # reaches out of the photo
-    assert [side.value for side in opened.sides.values()] == [40, 0, 8, 40]
-    opened.whole.click()
-    assert opened.canvas.bboxes == []
-    assert opened.answer.query.size == (48, 40)
-
-
-def test_what_is_drawn_is_what_is_searched_also_when_a_box_holds_nothing(opened):
-    box = {
-        "x": 100,
-        "y": 100,
-        "width": 200,
-        "height": 200,
-        "label": "crop",
-    }  # the photo is 48 x 40, shown at 480
-    opened.canvas.bboxes = [box]
-    before, sides = opened.answer, [side.value for side in opened.sides.values()]
-    assert sides == [10, 10, 20, 20]
-    opened.sides["left"].value = 500
-    assert "The box holds nothing of the photo" in opened.status.value
-    assert 'role="alert"' in opened.status.value
-    opened.canvas.bboxes = [box | {"x": -300}]  # moved out of the photo
-    assert "The box holds nothing of the photo" in opened.status.value
-    assert opened.answer is before
-    assert opened.canvas.bboxes == [box]
-    assert [side.value for side in opened.sides.values()] == sides
-    opened.canvas.bboxes = [box | {"x": 400}]  # reaches out of the photo
-    assert opened.canvas.bboxes == [box | {"x": 400, "width": 80}]
-    assert opened.answer.query.size == (8, 20)
-
-
-def test_a_drag_that_comes_to_nothing_searches_nothing_and_is_told(opened):
-    """The page drops a box of some pixels and counts it."""
-    whole = opened.answer
-    dot = {"x": 50, "y": 50, "width": 0, "height": 0, "label": "crop"}
-    opened.canvas.bboxes = [dot]
-    opened.canvas.set_state({"bboxes": [], "dropped": 1})
-    assert opened.answer is whole
-    assert "too small" in opened.status.value and "those of the whole photo" in opened.status.value
-    box = {"x": 100, "y": 100, "width": 200, "height": 200, "label": "crop"}
-    opened.canvas.bboxes = [box]
-    boxed = opened.answer
-    opened.canvas.bboxes = [box, dot]
-    opened.canvas.set_state({"bboxes": [box], "dropped": 2})
-    assert opened.answer is boxed
-    assert "those of the box that is drawn" in opened.status.value
-    opened.canvas.set_state({"bboxes": [], "dropped": 3})  # a box that was pressed together
-    assert opened.answer.query.size == (48, 40)
-    assert "those of the whole photo" in opened.status.value
-    opened.canvas.bboxes = [box]  # the same as before is another search now
-    assert opened.answer.query.size == (20, 20)
+    given = opened.upload("phone.jpg", encoded(photo, "JPEG"))
+    assert (given["width"], given["height"]) == (4000, 3000)
+    assert Image.open(io.BytesIO(opened.picture(given["photo"]))).size == (1600, 1200)
+    found = opened.search(given["photo"], (250, 200, 1000, 500))
+    assert found["box"] == (250, 200, 1000, 500)
+    assert "a box of 1000 x 500 pixels" in found["said"]
+    read = opened._photo(given["photo"])[0]
+    expected = searching.search(models, opened.gallery, read, (250, 200, 1000, 500))
+    scores = [float(score) for score in re.findall("score ([-0-9.]+),", part(found))]
+    np.testing.assert_allclose(scores, np.sort(expected.scores)[::-1], atol=0.006)
+    assert "product" not in found["html"].replace("product a", "").replace("product b", "").replace(
+        "product c", ""
+    )
+    assert opened.search(given["photo"], (3500, 2800, 1000, 500))["box"] == (3500, 2800, 500, 200)
+    with pytest.raises(ValueError, match="The box holds nothing of the photo"):
+        opened.search(given["photo"], (4000, 0, 10, 10))
 
 
 @pytest.mark.parametrize(
@@ -169,95 +102,92 @@ def test_a_drag_that_comes_to_nothing_searches_nothing_and_is_told(opened):
     ],
 )
 def test_photos_of_all_kinds_are_searched(opened, photo, form):
-    opened.open_upload(f"x.{form.lower()}", encoded(photo, form))
-    assert "Searched" in opened.status.value
-    assert opened.photo.mode == "RGB"
-    assert opened.photo.size == (60, 40)
+    given = opened.upload(f"x.{form.lower()}", encoded(photo, form))
+    assert (given["width"], given["height"]) == (60, 40)
+    assert "Searched" in opened.search(given["photo"], None)["said"]
 
 
 def test_a_turned_photo_is_upright_before_it_is_boxed(opened):
     exif = Image.Exif()
     exif[0x0112] = 6
-    opened.open_upload("x.jpg", encoded(drawn_photo(1, (600, 400)), "JPEG", exif=exif))
-    assert opened.photo.size == (400, 600)
-    assert Image.open(io.BytesIO(opened.canvas.image_bytes)).size == (400, 600)
+    given = opened.upload("x.jpg", encoded(drawn_photo(1, (600, 400)), "JPEG", exif=exif))
+    assert (given["width"], given["height"]) == (400, 600)
+    assert Image.open(io.BytesIO(opened.picture(given["photo"]))).size == (400, 600)
 
 
-def test_what_is_no_photo_gets_a_line_that_says_why_and_the_former_answer_goes(opened):
-    opened.canvas.bboxes = [{"x": 10, "y": 10, "width": 200, "height": 200, "label": "crop"}]
-    opened.choose("global", 0)
-    opened.open_upload("<b>notes</b>.txt", b"not a photo")
-    status = opened.status.value
-    assert "&lt;b&gt;notes&lt;/b&gt;.txt cannot be read as a photo (it is none of JPEG" in status
-    assert status.endswith("choose another file.</div>")
-    assert opened.answer is opened.photo is None
-    assert opened.canvas.bboxes == []
-    assert opened.canvas.image_bytes == demo.EMPTY
-    assert {card.value for order in demo.ORDERS for card in opened.cards[order]} == {""}
-    assert [detail.value for detail in opened.details.values()] == ["", ""]
-    opened.sides["left"].value = 4  # of nothing
-    assert "There is no photo" in opened.status.value
+def test_what_is_no_photo_is_refused_with_a_line_that_says_why(opened):
+    with pytest.raises(
+        ValueError, match=r"notes.txt cannot be read as a photo \(it is none of JPEG.*another file.$"
+    ):
+        opened.upload("notes.txt", b"not a photo")
     whole = encoded(drawn_photo(1, (600, 400)), "JPEG")
-    opened.open_upload("cut.jpg", whole[: len(whole) // 2])
-    assert "cut.jpg cannot be read as a photo (" in opened.status.value
-    assert "none of" not in opened.status.value  # it is a JPEG
-    opened.open_upload("IMG_1.HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
-    assert "IMG_1.HEIC is a HEIC photo" in opened.status.value
-    assert "export it as JPEG" in opened.status.value
-    opened.example.value = 2
-    assert "Searched" in opened.status.value
+    with pytest.raises(ValueError, match=r"cut.jpg cannot be read as a photo \((?!it is none)"):
+        opened.upload("cut.jpg", whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="IMG_1.HEIC is a HEIC photo.*export it as JPEG"):
+        opened.upload("IMG_1.HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
 
 
-def test_the_same_file_again_is_searched_again(opened):
+def test_the_oldest_photos_go_when_there_is_no_room_and_are_told_as_unknown(opened, monkeypatch):
     content = encoded(drawn_photo(1), "PNG")
-    file = {"name": "x.png", "type": "image/png", "size": len(content), "content": memoryview(content),
-            "last_modified": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)}  # fmt: skip
-    opened.upload.value = (file,)
-    first = opened.answer
-    assert opened.upload.value == ()
-    opened.upload.value = (file,)
-    assert opened.answer is not first
-    assert "Searched" in opened.status.value
+    first = opened.upload("x.png", content)["photo"]
+    monkeypatch.setattr(demo, "MOST_KEPT", int(2.5 * opened._kept()))
+    second = opened.upload("x.png", content)["photo"]
+    assert second != first
+    opened.search(first, None)  # asked for last, it stays
+    opened.upload("x.png", content)
+    assert "Searched" in opened.search(first, None)["said"]
+    with pytest.raises(demo.UnknownPhoto, match="choose it again"):
+        opened.search(second, None)
+    monkeypatch.setattr(demo, "MOST_KEPT", 1)  # one photo always has room
+    assert "Searched" in opened.search(opened.upload("x.png", content)["photo"], None)["said"]
 
 
-def test_an_example_after_an_upload_can_be_the_same_as_before(opened):
-    opened.open_upload("x.png", encoded(drawn_photo(1), "PNG"))
-    assert opened.example.value == demo.NONE
-    opened.example.value = 0
-    assert "photo0.jpg" not in names(opened)
+def test_names_are_no_markup(models):
+    gallery = replace(small_gallery(models), names=['<b>"x".jpg'] * 6, products=np.full(6, ""))
+    opened = demo.Demo(models, gallery, None)
+    html = opened.search("0", None)["html"]
+    assert html.count("&lt;b&gt;&#34;x") >= 10 and html.count("<b>") == 10  # the ranks
+    assert "&lt;b&gt;" in opened.page(1)
 
 
-def test_choosing_a_match_shows_the_pair_below_the_cards_where_it_was_asked_for(opened):
-    opened.choose("reranked", 1)
-    pair = opened.details["reranked"]
-    assert "query and match 2 (after reranking)" in pair.value
-    assert re.search('alt="The query and match 2 .after reranking., .*numbered lines join', pair.value)
-    assert (pair.layout.order, pair.layout.display) == ("3", "block")  # after the second card, of order 2
-    opened.buttons["global"][0].click()
-    assert pair.value == ""
-    assert "match 1 (global model)" in opened.details["global"].value
-    opened.choose("global", 9)  # there are five
-    assert "match 1 (global model)" in opened.details["global"].value
-    opened.set_box((0, 0, 20, 20))
-    assert opened.details["global"].value == ""  # it was of another search
+def test_a_photo_that_was_deleted_shows_as_such_and_does_not_end_the_answer(models):
+    gone = set()
+    opened = demo.Demo(models, small_gallery(models), None, gone.__contains__)
+    gone.add(1)
+    cards = part(opened.search("0", None))
+    assert cards.count("no longer in its folder") == 1
+    assert 'src="thumbnail/1"' not in cards and cards.count("<img") == 4
+    assert cards.count("<button") == 4
+    with pytest.raises(ValueError, match="photo1.jpg is not in its folder any more"):
+        opened.compare("0", None, 1)
+    with pytest.raises(ValueError, match="photo1.jpg is not in its folder any more"):
+        opened.example(1)
+    assert 0 not in demo.Demo(models, small_gallery(models), None, lambda row: row == 0).examples
+
+
+def test_a_match_is_compared_with_what_was_searched(opened):
+    picture = Image.open(io.BytesIO(opened.compare("0", (0, 0, 20, 20), 1)))
+    assert picture.format == "PNG" and picture.width > 700
+    assert picture.tobytes() != Image.open(io.BytesIO(opened.compare("0", None, 1))).tobytes()
 
 
 def test_examples_are_of_different_categories_and_have_something_to_find(models):
     gallery = small_gallery(models, 6, ("a", "a", "b", "b", "c", ""))
     assert demo.examples(gallery) == [0, 2]
     assert demo.examples(gallery, 1) == [0]
+    assert demo.examples(small_gallery(models, 6, [""] * 6), 4) == [0, 1, 2, 3]
 
 
-def test_the_box_widget_is_adapted_or_refused():
-    module = canvas.PhotoBox._esm
-    assert "annotate me" not in module
-    assert 'event.key === "Tab"' in module
-    assert module.count("export") == 1
-    assert "zn.render({ model, el })" in canvas.adapted(
-        'let a = "annotate me";\nexport {\n  zn as default\n};\n'
-    )
-    with pytest.raises(ValueError, match="of another form"):
-        canvas.adapted("export default {}")
+def test_an_index_is_opened_with_its_photos(models, tmp_path):
+    for i in range(4):
+        (tmp_path / "photos" / f"p{i // 2}").mkdir(parents=True, exist_ok=True)
+        drawn_photo(i).save(tmp_path / "photos" / f"p{i // 2}" / f"{i}.png")
+    index.update(tmp_path / "photos", tmp_path / "index", models, "smoke")
+    opened = demo.open_folder(tmp_path / "index", models)
+    assert opened.examples == [0, 2]
+    assert "product p0" in part(opened.search("0", None))
+    (tmp_path / "photos" / "p0" / "1.png").unlink()
+    assert "no longer in its folder" in part(opened.search("0", None))
 
 
 # ---------------------------------------------------------------- what matched where
@@ -302,76 +232,26 @@ def test_patch_centers_count_the_rim_that_is_cropped():
 
 
 def test_figures_are_drawn(models, opened):
-    table = searching.matches(opened.answer, opened.gallery)
+    answer = searching.search(models, opened.gallery, opened.gallery.photo(0), None, 0)
+    table = searching.matches(answer, opened.gallery)
     photos = [opened.gallery.photo(row) for row in table["row"]]
     for label in (None, "a"):
-        figure = grids.answer_grid(opened.answer.query, photos, table, label)
+        figure = grids.answer_grid(answer.query, photos, table, label)
         assert len(figure.axes) == 6
-    attention = explain.patch_attention(models.reranker, opened.answer.local, opened.gallery.local[1])
-    figure = explain.match_figure(opened.answer.query, photos[0], attention, models.transform)
+    attention = explain.patch_attention(models.reranker, answer.local, opened.gallery.local[1])
+    figure = explain.match_figure(answer.query, photos[0], attention, models.transform)
     assert len(figure.axes) == 2
 
 
-def test_an_untrained_network_has_nothing_to_compare_and_says_so(models):
+def test_an_untrained_network_has_one_list_and_nothing_to_compare(models):
     untrained = replace(models, reranker=None)
-    opened = demo.Demo(untrained, small_gallery(untrained), None, [0, 2])
-    assert names(opened) == names(opened, "global")
-    opened.buttons["reranked"][0].click()
-    assert "An untrained network has no reranker" in opened.status.value
-    assert not any(detail.value for detail in opened.details.values())
-
-
-# ---------------------------------------------------------------- the page
-
-
-def test_the_page_is_the_tagged_cells_of_the_notebook(tmp_path, monkeypatch):
-    import nbformat
-
-    monkeypatch.setattr(page, "data_folder", lambda study: tmp_path)
-    cells = nbformat.read(page.write_page(PROFILES["smoke"]), as_version=4).cells
-    assert cells[0].source == "profile = 'smoke'"
-    assert len(cells) == 3
-    assert "open_demo(study)" in cells[-1].source
-
-
-def test_the_page_template_asks_no_other_host(monkeypatch):
-    pytest.importorskip("voila")
-    from jinja2 import Environment, FileSystemLoader
-    from voila.paths import collect_template_paths
-
-    monkeypatch.setenv("JUPYTER_PATH", str(page.TEMPLATES))
-    paths = collect_template_paths(["voila", "nbconvert"], "waldo", prune=True)
-    assert paths[0].startswith(str(page.TEMPLATES))
-    environment = Environment(loader=FileSystemLoader(paths), extensions=["jinja2.ext.i18n"])
-    template = environment.get_template("index.html.j2")
-    assert "notebook_css" in template.blocks
-    assert "http" not in (page.TEMPLATES / "voila/templates/waldo/index.html.j2").read_text(encoding="utf-8")
-    assert pipeline.STAGES[-1].stem == page.NOTEBOOK.stem
-
-
-def test_a_port_that_is_taken_is_passed_over(monkeypatch):
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        taken = other.getsockname()[1]
-        free = page.free_port(taken)
-        assert taken < free < taken + page.PORTS
-        monkeypatch.setattr(page, "PORTS", 1)
-        with pytest.raises(ValueError, match=f"no port from {taken} on is free"):
-            page.free_port(taken)
-    with pytest.raises(ValueError, match="up to 65535"):
-        page.free_port(70_000)
-
-
-def test_a_demo_without_photos_says_what_is_run_first_and_on_what_it_will_search(
-    monkeypatch, capsys, tmp_path
-):
-    monkeypatch.setattr(page, "data_folder", lambda study: tmp_path)
-    monkeypatch.setattr(searching, "open_models", lambda study: small_models())
-    monkeypatch.setattr(pipeline, "run", lambda study, only: print(f"[1/9] {only} ...") or 3)
-    assert page.serve(PROFILES["smoke"], 8866, False) == 3
-    said, run = capsys.readouterr().out.split("[1/9] ")
-    assert run.startswith(pipeline.STAGES[0].stem)
-    assert "models: random" in said
-    assert f"notebook {pipeline.STAGES[0].stem} makes them first" in said
-    assert "a minute or two" in said and "`make study PROFILE=smoke` runs the whole study" in said
+    opened = demo.Demo(untrained, small_gallery(untrained), None)
+    html = opened.search("0", None)["html"]
+    assert demo.ALONE in html
+    assert (
+        html.count("<ol") == 1
+        and "<button" not in html
+        and "reranked" not in html.replace('data-order="reranked"', "")
+    )
+    with pytest.raises(ValueError, match="An untrained network has no reranker"):
+        opened.compare("0", None, 1)

@@ -18,13 +18,13 @@ def test_a_picture_loses_colors_until_it_is_small_enough(tmp_path):
         assert len(whole.getcolors()) > 64
 
 
-def test_the_strip_shows_the_top_of_a_page_and_the_end_of_the_pair():
-    height = round(demo_pictures.WIDTH * 0.93)
+def test_the_strip_shows_the_top_of_each_page():
+    height = round(demo_pictures.WIDTH * demo_pictures.TALL)
     shots = {name: Image.new("RGB", (demo_pictures.WIDTH, height), "red") for name in demo_pictures.PANELS}
     pair = Image.new("RGB", (demo_pictures.WIDTH, 2 * height), "red")
-    pair.paste("blue", (0, height, demo_pictures.WIDTH, 2 * height))
+    pair.paste("blue", (0, 0, demo_pictures.WIDTH, height))
     strip = demo_pictures.strip(shots | {"4_pair": pair})
     width, side = strip.size
     assert width == 2 * demo_pictures.STRIP + 16
     assert strip.getpixel((100, 200)) == (255, 0, 0)
-    assert strip.getpixel((width - 100, side - 200)) == (0, 0, 255)
+    assert strip.getpixel((width - 100, side - 100)) == (0, 0, 255)

@@ -1,22 +1,21 @@
-"""The demo: choose a photo, drag a box, see its matches and what matched where. Widgets over `searching`.
+"""The demo without its server: photos that visitors give, searches with a box, matches as the page shows them,
+and what matched where.
 
-Everything that happens can be set off from Python as well (`open_upload`, `canvas.bboxes`, `choose`), so that
-it is tested without a browser.
+Nothing is kept of a visitor but the photos: whoever asks names the photo and the box.
 """
 
-import base64
-import html
 import io
-from collections.abc import Sequence
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-import ipywidgets as widgets
 import numpy as np
-from matplotlib.figure import Figure
+from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
-from waldo_utils.app import rejection, searching
-from waldo_utils.app.canvas import PhotoBox
+from waldo_utils.app import index, rejection, searching
 from waldo_utils.app.rejection import Threshold
 from waldo_utils.app.searching import Answer, Box, Gallery, Models
 from waldo_utils.data.reading import read_photo
@@ -24,405 +23,248 @@ from waldo_utils.disk import artifacts
 from waldo_utils.figures import explain
 from waldo_utils.study import Study
 
-LARGEST, SMALLEST = 1600, 480  # longer side of a photo on the page, in pixels
+SHOWN, THUMBNAIL = 1600, 320  # longer side of a photo and of a match on the page, in pixels
 TOP = 10
-NONE = -1  # no example
-EMPTY = base64.b64decode(b"R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")  # one clear pixel
-WHERE = {"global": "global model", "reranked": "after reranking"}
-ORDERS = tuple(WHERE)
-STYLE = f"<style>{(Path(__file__).parent / 'demo.css').read_text(encoding='utf-8')}</style>"
+MOST_KEPT = 256 * 2**20  # bytes of visitors' photos; the oldest go first
+TITLES = {"reranked": "After reranking: by score", "global": "Before reranking: by similarity"}
+ALONE = "By similarity (nothing reranks: no models are trained here)"
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+)
 
 
-def shown(photo: Image.Image) -> tuple[Image.Image, float]:
-    """Return a photo as the page shows it, and how much larger the photo itself is.
+class UnknownPhoto(ValueError):
+    """A photo that is not here any more: the server was started anew, or many others came since."""
 
-    The longer side is scaled down to 1600 pixels, or up to 480.
-    """
-    longer = max(photo.size)
-    target = min(max(longer, SMALLEST), LARGEST)
-    if target == longer:
-        return photo, 1.0
-    size = (max(round(photo.width * target / longer), 1), max(round(photo.height * target / longer), 1))
-    return photo.resize(size, Image.Resampling.BICUBIC), longer / target
+
+@dataclass(frozen=True)
+class Upload:
+    """A visitor's photo."""
+
+    name: str
+    content: bytes  # the file
+    shown: bytes  # the JPEG for the page
+    size: tuple[int, int]  # width and height, upright
 
 
 def examples(gallery: Gallery, count: int = 12) -> list[int]:
     """Return rows to start with: of each category the first photo whose product has another, then of other
-    products."""
+    products; where no product is known, the first photos."""
     rows = rejection.labelled_rows(gallery.products, len(gallery))
+    if not len(rows):
+        return list(range(min(count, len(gallery))))
     _, of_category = np.unique(gallery.categories[rows], return_index=True)
     _, of_product = np.unique(gallery.products[rows], return_index=True)
     order = dict.fromkeys([*rows[np.sort(of_category)].tolist(), *rows[np.sort(of_product)].tolist()])
     return list(order)[:count]
 
 
-def open_demo(study: Study) -> "Demo":
+def open_study(study: Study, models: Models) -> "Demo":
     """Return the demo of a profile: its test photos as gallery, and the threshold where notebook 10 has left
     one.
 
-    Raises: as `searching.open_models` and `searching.study_gallery`.
+    Raises: as `searching.study_gallery`.
     """
-    models = searching.open_models(study)
     gallery = searching.study_gallery(study, models, "test")
     try:
         threshold = rejection.from_table(artifacts.load_table(study, "not_in_catalogue"), models)
     except (FileNotFoundError, ValueError):
         threshold = None  # not run yet, or with other settings
-    return Demo(models, gallery, threshold, examples(gallery))
+    return Demo(models, gallery, threshold)
+
+
+def open_folder(folder: Path, models: Models) -> "Demo":
+    """Return the demo of an index; raises as `index.open_index`."""
+    opened = index.open_index(folder, models)
+    return Demo(
+        models,
+        opened.gallery,
+        opened.threshold,
+        lambda row: not (opened.folder / opened.gallery.names[row]).is_file(),
+    )
 
 
 class Demo:
-    """The page and its state.
+    """What the page asks for.
+
+    A photo is named by its row in the gallery, as an example, or by the word that `upload` gave.
 
     Args:
         models: the same that made the gallery's features.
         gallery: what is searched.
         threshold: tells whether the product was found; None: no statement.
-        rows: of the gallery, offered as queries; each leaves itself out of its search.
-
-    Attributes:
-        page: the widget to show.
-        canvas: the photo with its box, in pixels of the photo as shown.
-        answer: of the last search, None before the first and after a fault.
+        gone: whether a photo of the gallery has been deleted since.
     """
 
-    def __init__(self, models: Models, gallery: Gallery, threshold: Threshold | None, rows: Sequence[int]):
-        self.models, self.gallery, self.threshold = models, gallery, threshold
-        self.photo: Image.Image | None = None
-        self.answer: Answer | None = None
-        self.factor = 1.0  # of the photo to the photo as shown
-        self.exclude: int | None = None
-        self.label: str | None = None  # product of the query, where it is known
-        self._box: Box | None = None  # what was searched
-        self._quiet = False  # while the page itself moves the box
-        self._drawn: dict | None = None  # the box on the canvas
+    def __init__(
+        self,
+        models: Models,
+        gallery: Gallery,
+        threshold: Threshold | None,
+        gone: Callable[[int], bool] = lambda row: False,
+    ):
+        self.models, self.gallery, self.threshold, self.gone = models, gallery, threshold, gone
+        self.examples = [row for row in examples(gallery) if not gone(row)]
+        self._uploads: OrderedDict[str, Upload] = OrderedDict()
+        self._last: tuple[str, Image.Image] | None = None  # decoded, for the next box on it
 
-        self.upload = widgets.FileUpload(
-            accept="image/*,.heic", description="Upload a photo", layout={"width": "160px"}
-        )
-        named = [
-            (f"{gallery.categories[row]} {gallery.names[row].split('/')[-1]}".strip(), row) for row in rows
+    def page(self, largest: int) -> str:
+        """Return the page as HTML; `largest` is how many bytes a photo may have."""
+        options = [
+            (row, f"{self.gallery.categories[row]} {self._name(row)}".strip()) for row in self.examples
         ]
-        self.example = widgets.Dropdown(
-            options=[("choose an example", NONE), *named], description="or", layout={"width": "360px"}
+        return TEMPLATES.get_template("page.html.j2").render(
+            examples=options, photos=len(self.gallery), weights=self.models.weights, largest=largest
         )
-        self.canvas = PhotoBox(hide_buttons=True, classes=["crop"], colors=["#D55E00"])
-        self.sides = {
-            name: widgets.IntText(
-                0, description=name, layout={"width": "170px"}, style={"description_width": "60px"}
-            )
-            for name in ("left", "top", "width", "height")
-        }
-        self.whole = widgets.Button(
-            description="Whole photo", tooltip="Remove the box and search the whole photo"
-        )
-        self.status = widgets.HTML()
-        self.cards = {order: [widgets.HTML() for _ in range(TOP)] for order in ORDERS}
-        self.buttons = {
-            order: [widgets.Button(description=f"Compare {i}", disabled=True) for i in range(1, TOP + 1)]
-            for order in ORDERS
-        }
-        # Below the row of cards in which it was asked for: see `_lay_out`.
-        self.details = {order: widgets.HTML() for order in ORDERS}
-        for detail in self.details.values():
-            detail.add_class("detail")
-        self.page = self._lay_out()
 
-        self.upload.observe(self._on_upload, "value")
-        self.example.observe(self._on_example, "value")
-        self.canvas.observe(self._on_canvas, "bboxes")
-        self.canvas.observe(self._on_dropped, "dropped")
-        self.whole.on_click(lambda _: self.set_box(None))
-        for side in self.sides.values():
-            side.observe(self._on_sides, "value")
-        for order in ORDERS:
-            for place, button in enumerate(self.buttons[order]):
-                button.on_click(lambda _, order=order, place=place: self.choose(order, place))
-        self._say("Upload a photo or choose an example, then drag a box around the product.")
-        if rows:
-            self.example.value = rows[0]
+    def upload(self, name: str, content: bytes) -> dict:
+        """Keep a visitor's photo.
 
-    # -------------------------------------------------------- what a visitor does
+        Returns:
+            `photo`, the word that names it, and its `width` and `height`.
 
-    def open_upload(self, name: str, content: bytes) -> None:
-        """Open an uploaded file and search with all of it; what is no photo gets a line that says why, and
-        the former answer goes."""
-        self._quiet = True
-        self.example.value = NONE
-        self._quiet = False
+        Raises:
+            ValueError: the file is no photo; says why.
+        """
         try:
             photo = read_photo(io.BytesIO(content), name or "this file")
         except ValueError as error:
-            self._close()
-            self._say(
-                f"{str(error).removesuffix(': restore or remove it')}: choose another file.", fault=True
-            )
-            return
-        self._open(photo, None)
+            reason = str(error).removesuffix(": restore or remove it")
+            raise ValueError(f"{reason}: choose another file.") from None
+        word = "u" + secrets.token_urlsafe(9)  # no number, which would be a row
+        self._uploads[word] = Upload(name, content, _jpeg(photo, SHOWN), photo.size)
+        while len(self._uploads) > 1 and self._kept() > MOST_KEPT:
+            self._uploads.popitem(last=False)
+        self._last = (word, photo)
+        return {"photo": word, "width": photo.width, "height": photo.height}
 
-    def open_example(self, row: int) -> None:
-        """Open a photo of the gallery, which leaves itself out, and search with all of it."""
-        self._open(self.gallery.photo(row), row)
+    def example(self, row: int) -> dict:
+        """Return the same of a photo of the gallery as `upload` does of a visitor's."""
+        size = self._photo(str(row))[0].size
+        return {"photo": str(row), "width": size[0], "height": size[1]}
 
-    def set_box(self, box: Box | None) -> None:
-        """Search with a box in pixels of the photo; None: with all of it. The canvas and the numbers
-        follow."""
-        if self.photo is None:
-            self._say("There is no photo yet: upload one or choose an example.", fault=True)
-            return
-        try:
-            box = None if box is None else searching.clip_box(box, self.photo.size)
-        except ValueError:
-            self._place(self._box)
-            self._say("The box holds nothing of the photo: drag a larger one inside it.", fault=True)
-            return
-        self._place(box)
-        self._search(box)
+    def picture(self, photo: str) -> bytes:
+        """Return a photo as a JPEG for the page; raises ValueError where it cannot be read any more."""
+        upload = self._uploads.get(photo)
+        return upload.shown if upload else _jpeg(self._photo(photo)[0], SHOWN)
 
-    def _place(self, box: Box | None) -> None:
-        """Set canvas and numbers to a box in pixels of the photo; None: the whole photo."""
-        self._quiet = True
-        left, top, width, height = box or (0, 0, *self.photo.size)
-        for name, value in zip(self.sides, (left, top, width, height), strict=True):
-            self.sides[name].value = value
-        here = [value / self.factor for value in (left, top, width, height)]
-        keys = ("x", "y", "width", "height")
-        drawn = [dict(zip(keys, here, strict=True)) | {"label": "crop"}] if box else []
-        if not _same_boxes(drawn, self.canvas.bboxes, 1 + 1 / self.factor):
-            self.canvas.bboxes = drawn
-        self._drawn = self.canvas.bboxes[0] if self.canvas.bboxes else None
-        self._quiet = False
+    def thumbnail(self, row: int) -> bytes:
+        """Return a photo of the gallery as a small JPEG; raises as `picture` does."""
+        return _jpeg(self._photo(str(row))[0], THUMBNAIL)
 
-    def choose(self, order: str, place: int) -> None:
-        """Show a match beside the query, with what matched where.
+    def search(self, photo: str, box: Box | None) -> dict:
+        """Search with a box in pixels of a photo; None: with all of it.
 
-        Args:
-            order: "global" or "reranked".
-            place: in that order, from 0.
+        Returns:
+            `box`, what was searched, `said`, the answer in a sentence, and `html`, the matches.
+
+        Raises:
+            ValueError: the box holds nothing of the photo, or the photo cannot be read.
+            UnknownPhoto: there is no such photo.
         """
-        if self.answer is None or place >= len(self.answer.rows):
-            return
-        if self.models.reranker is None:
-            self._say("An untrained network has no reranker whose comparison could be explained.", fault=True)
-            return
-        at = int(self._places(order)[place])
-        row = int(self.answer.rows[at])
-        attention = explain.patch_attention(self.models.reranker, self.answer.local, self.gallery.local[row])
+        whole, exclude = self._photo(photo)
         try:
-            photo = self.gallery.photo(row)
-        except ValueError as error:
-            self._say(f"{error}", fault=True)
-            return
-        figure = explain.match_figure(self.answer.query, photo, attention, self.models.transform)
-        joined = len(attention.links())
-        alt = (
-            f"The query and match {place + 1} ({WHERE[order]}), {self._words(row)}, side by side. Bright: "
-            f"patches that attend to the other photo. {joined} numbered lines join the patches that attend to "
-            "each other most."
-        )
-        self._clear_details()
-        detail = self.details[order]
-        detail.layout.order = str(2 * place + 1)
-        detail.layout.display = "block"
-        detail.value = (
-            f'<div class="pair"><h3>What matched: query and match {place + 1} ({WHERE[order]})</h3>'
-            f'<img src="{_png(figure)}" alt="{html.escape(alt, quote=True)}">'
-            "<p>Bright patches attend to the other photo; the same number marks a pair of patches that "
-            "attend to each other most (first layer of the reranker, mean of its heads). The rim is cropped before the "
-            "models see it.</p></div>"
-        )
-
-    # -------------------------------------------------------- events
-
-    def _on_upload(self, change: dict) -> None:
-        if change["new"]:
-            file = change["new"][-1]
-            self.open_upload(file["name"], bytes(file["content"]))
-            self.upload.value = ()  # else the same file again would be no change
-
-    def _on_example(self, change: dict) -> None:
-        if change["new"] != NONE and not self._quiet:
-            self.open_example(change["new"])
-
-    def _on_canvas(self, change: dict) -> None:
-        """Search with the last box; one of no size is a drag that has only begun, and is left alone."""
-        if self._quiet:
-            return
-        boxes = change["new"]
-        whole = [box for box in boxes if box["width"] >= 1 and box["height"] >= 1]
-        if boxes and boxes[-1] not in whole and (not whole or whole[-1] == self._drawn):
-            return
-        if self.answer is not None and boxes == ([] if self._drawn is None else [self._drawn]):
-            return  # a drag that came to nothing
-        if not whole:
-            self.set_box(None)
-            return
-        self._drawn = whole[-1]
-        if boxes != [self._drawn]:
-            self._quiet = True
-            self.canvas.bboxes = [self._drawn]
-            self._quiet = False
-        here = tuple(float(self._drawn[key]) for key in ("x", "y", "width", "height"))
-        self.set_box(searching.scale_box(here, self.factor))
-
-    def _on_dropped(self, change: dict) -> None:
-        searched = "the box that is drawn" if self.canvas.bboxes else "the whole photo"
-        self._say(
-            f"That box is too small: drag a larger one. The matches are those of {searched}.", fault=True
-        )
-
-    def _on_sides(self, change: dict) -> None:
-        if not self._quiet:
-            self.set_box(tuple(side.value for side in self.sides.values()))
-
-    # -------------------------------------------------------- what follows
-
-    def _open(self, photo: Image.Image, row: int | None) -> None:
-        self.photo, self.exclude = photo, row
-        self.label = None if row is None else str(self.gallery.products[row])
-        picture, self.factor = shown(photo)
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=88)
-        self._quiet = True
-        self.canvas.bboxes = []
-        self.canvas.image_bytes = buffer.getvalue()
-        self.canvas.layout.width = f"{round(min(1.0, 560 / picture.height) * min(picture.width, 720))}px"
-        self.canvas.layout.max_width = "100%"
-        self._quiet = False
-        self.set_box(None)
-
-    def _close(self) -> None:
-        """Take photo and answer from the page."""
-        self.photo = self.answer = self.exclude = self.label = self._box = self._drawn = None
-        self._quiet = True
-        self.canvas.bboxes = []
-        self.canvas.image_bytes = EMPTY
-        for side in self.sides.values():
-            side.value = 0
-        self._quiet = False
-        self._clear_details()
-        for order in ORDERS:
-            self._show(order, [])
-
-    def _clear_details(self) -> None:
-        for detail in self.details.values():
-            detail.value, detail.layout.display = "", "none"
-
-    def _show(self, order: str, cards: list[str]) -> None:
-        """Show these cards in one of the two orders, and no others."""
-        for i, (card, button) in enumerate(zip(self.cards[order], self.buttons[order], strict=True)):
-            button.disabled = i >= len(cards)
-            button.layout.visibility = "hidden" if button.disabled else "visible"
-            card.value = "" if button.disabled else cards[i]
-
-    def _search(self, box: Box | None) -> None:
-        self._box = box
-        self.answer = searching.search(self.models, self.gallery, self.photo, box, self.exclude)
-        for order in ORDERS:
-            self._show(order, [self._card(order, i, int(at)) for i, at in enumerate(self._places(order))])
-        self._clear_details()
+            box = None if box is None else searching.clip_box(box, whole.size)
+        except ValueError:
+            raise ValueError("The box holds nothing of the photo: drag a larger one inside it.") from None
+        answer = searching.search(self.models, self.gallery, whole, box, exclude)
         part = "the whole photo" if box is None else f"a box of {box[2]} x {box[3]} pixels"
-        seconds = sum(self.answer.seconds.values())
-        margin = None if self.threshold is None else self.threshold.margin(self.answer, self.gallery)
-        self._say(
-            f"Searched {len(self.gallery)} photos with {part} in {seconds:.2f} s: "
+        margin = None if self.threshold is None else self.threshold.margin(answer, self.gallery)
+        said = (
+            f"Searched {len(self.gallery):,} photos with {part} in {sum(answer.seconds.values()):.2f} s: "
             f"{rejection.sentence(self.threshold, margin)}."
         )
+        label = None if exclude is None else str(self.gallery.products[exclude]) or None
+        titles = TITLES if self.models.reranker else {"reranked": ALONE}
+        lists = {order: self._cards(answer, order, label) for order in titles}
+        html = TEMPLATES.get_template("answer.html.j2").render(
+            titles=titles, lists=lists, compare=self.models.reranker is not None
+        )
+        return {"box": box, "said": said, "html": html}
 
-    def _places(self, order: str) -> np.ndarray:
-        """Return the first places of the answer's shortlist in one of the two orders."""
-        return (self.answer.reranked if order == "reranked" else np.arange(len(self.answer.rows)))[:TOP]
+    def compare(self, photo: str, box: Box | None, row: int) -> bytes:
+        """Return the query beside a match, with what matched where, as a PNG.
 
-    def _words(self, row: int) -> str:
-        product, category = str(self.gallery.products[row]), str(self.gallery.categories[row])
-        words = ", ".join(w for w in (f"product {product}" if product else "", category) if w)
-        return words or self.gallery.names[row]
+        Raises:
+            ValueError: nothing can be compared; says why.
+        """
+        if self.models.reranker is None:
+            raise ValueError("An untrained network has no reranker whose comparison could be explained.")
+        query = searching.crop(self._photo(photo)[0], box)
+        match = self._photo(str(row))[0]
+        _, local = searching.features(self.models, searching.prepare(self.models, query)[None])
+        attention = explain.patch_attention(self.models.reranker, local[0], self.gallery.local[row])
+        buffer = io.BytesIO()
+        figure = explain.match_figure(query, match, attention, self.models.transform)
+        figure.savefig(buffer, dpi=100, format="png", facecolor="white")
+        return buffer.getvalue()
 
-    def _card(self, order: str, i: int, at: int) -> str:
-        """Return one match as HTML."""
-        row = int(self.answer.rows[at])
-        rank = int(np.flatnonzero(self.answer.reranked == at)[0])
-        same = None if self.label is None else str(self.gallery.products[row]) == self.label
-        mark = {None: "", True: "✓ same product", False: "✗ other product"}[same]
-        if order == "reranked":
+    def _photo(self, photo: str) -> tuple[Image.Image, int | None]:
+        """Return a photo and, where it is one of the gallery, its row."""
+        if photo.isdecimal() and int(photo) < len(self.gallery):
+            row = int(photo)
+            if self.gone(row):
+                raise ValueError(f"{self.gallery.names[row]} is not in its folder any more.")
+            return self.gallery.photo(row), row
+        if photo not in self._uploads:
+            raise UnknownPhoto("This photo is not here any more: choose it again.")
+        self._uploads.move_to_end(photo)
+        if self._last is None or self._last[0] != photo:
+            upload = self._uploads[photo]
+            self._last = (photo, read_photo(io.BytesIO(upload.content), upload.name))
+        return self._last[1], None
+
+    def _kept(self) -> int:
+        return sum(len(upload.content) + len(upload.shown) for upload in self._uploads.values())
+
+    def _name(self, row: int) -> str:
+        return self.gallery.names[row].split("/")[-1]
+
+    def _cards(self, answer: Answer, order: str, label: str | None) -> list[dict]:
+        """Return what the page shows of the first matches in one of the two orders."""
+        rank_of = np.argsort(answer.reranked)  # of a place in the shortlist
+        places = answer.reranked if order == "reranked" else np.arange(len(answer.rows))
+        cards = []
+        for rank, at in enumerate(places[:TOP].tolist()):
+            row = int(answer.rows[at])
+            product, category = str(self.gallery.products[row]), str(self.gallery.categories[row])
+            words = ", ".join(word for word in (f"product {product}" if product else "", category) if word)
             moved = at - rank
-            change = f"▲ {moved} up, was {at + 1}" if moved > 0 else f"▼ {-moved} down, was {at + 1}"
-            value = f"score {self.answer.scores[at]:.2f}, {change if moved else 'place kept'}"
-        else:
-            value = f"similarity {self.answer.similarities[at]:.3f}, reranked {rank + 1}"
-        try:
-            picture = self.gallery.photo(row).copy()
-            picture.thumbnail((160, 160))
-            source = _jpeg(picture)
-        except ValueError:
-            source = ""
-        words = self._words(row)
-        alt = html.escape(f"{_title(order)}, match {i + 1}: {words}. {mark}", quote=True)
-        kind = {None: "", True: "same", False: "other"}[same]
-        return (
-            f'<div class="card {kind}"><img src="{source}" alt="{alt}">'
-            f"<p><b>{i + 1}</b> · {html.escape(words)}<br>{html.escape(value)}<br>{mark}</p></div>"
-        )
-
-    def _say(self, text: str, fault: bool = False) -> None:
-        kind, role = ("status fault", "alert") if fault else ("status", "status")
-        self.status.value = f'<div class="{kind}" role="{role}" aria-live="polite">{html.escape(text)}</div>'
-
-    def _lay_out(self) -> widgets.VBox:
-        wrap = widgets.Layout(display="flex", flex_flow="row wrap")
-        # Cards take even places and a comparison the odd one after its card: a line of its own below the
-        # line of cards in which it was asked for, whose gap the next cards fill.
-        grid = widgets.Layout(
-            display="grid",
-            grid_template_columns="repeat(auto-fill, 108px)",
-            grid_auto_flow="row dense",
-            overflow="visible",
-        )
-        rows = []
-        for order in ORDERS:
-            cards = [
-                widgets.VBox(
-                    [card, button], layout={"width": "108px", "margin": "0 0 8px 0", "order": str(2 * i)}
+            if self.models.reranker is None or order == "global":
+                value = f"similarity {answer.similarities[at]:.3f}"
+            else:
+                value = f"score {answer.scores[at]:.2f}"
+            if self.models.reranker is None:
+                change = ""
+            elif order == "global":
+                change = f"reranked {rank_of[at] + 1}"
+            elif moved:
+                change = (
+                    f"{'▲' if moved > 0 else '▼'} {abs(moved)} {'up' if moved > 0 else 'down'}, was {at + 1}"
                 )
-                for i, (card, button) in enumerate(zip(self.cards[order], self.buttons[order], strict=True))
-            ]
-            for button in self.buttons[order]:
-                button.layout.width = "100px"
-            whole = widgets.Box([*cards, self.details[order]], layout=grid)
-            rows += [widgets.HTML(f"<h3>{_title(order)}</h3>"), whole]
-        controls = [
-            widgets.Box([self.upload, self.example], layout=wrap),
-            widgets.Box([*self.sides.values(), self.whole], layout=wrap),
-        ]
-        for box in controls:
-            box.add_class("controls")
-        page = widgets.VBox([widgets.HTML(STYLE), controls[0], self.canvas, controls[1], self.status, *rows])
-        page.add_class("waldo")
-        return page
+            else:
+                change = "place kept"
+            cards.append(
+                {
+                    "row": row,
+                    "rank": rank + 1,
+                    "words": words or self._name(row),
+                    "name": self.gallery.names[row],
+                    "value": value,
+                    "change": change,
+                    "kind": {None: "", True: "same", False: "other"}[
+                        None if label is None else product == label
+                    ],
+                    "gone": self.gone(row),
+                }
+            )
+        return cards
 
 
-def _title(order: str) -> str:
-    return {"global": "Global model: by similarity", "reranked": "After reranking: by score"}[order]
-
-
-def _same_boxes(one: list[dict], other: list[dict], tolerance: float) -> bool:
-    """Return whether two lists of at most one box agree within some pixels, so that the page need not move a
-    box."""
-    keys = ("x", "y", "width", "height")
-    return len(one) == len(other) and all(
-        abs(float(a[key]) - float(b[key])) <= 2 * tolerance
-        for a, b in zip(one, other, strict=True)
-        for key in keys
-    )
-
-
-def _jpeg(picture: Image.Image) -> str:
+def _jpeg(photo: Image.Image, longest: int) -> bytes:
+    """Return a photo as a JPEG whose longer side has at most so many pixels."""
+    picture = photo.copy()
+    picture.thumbnail((longest, longest))
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _png(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=100, format="png", facecolor="white")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    picture.save(buffer, "JPEG", quality=88)
+    return buffer.getvalue()

@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,9 +33,9 @@ PANELS = {
     "3_resized": "3  Move or resize the box",
     "4_pair": "4  Compare a match: what matched where",
 }
-COLORS, LARGEST, WIDTH = 96, 300_000, 1160  # of a screenshot: colors, bytes, pixels
+COLORS, LARGEST, WIDTH = 96, 300_000, 1280  # of a screenshot: colors, bytes, pixels
 START, DRAWN, RESIZED = (0.08, 0.1), (0.72, 0.75), (0.92, 0.92)  # corners of the box, as shares of the photo
-STRIP, STRIP_LARGEST = 560, 500_000  # width of a panel in pixels, bytes
+STRIP, STRIP_LARGEST, TALL = 640, 500_000, 0.7  # width of a panel in pixels, bytes, height by width
 PATIENCE = 300_000  # milliseconds
 
 
@@ -75,8 +74,7 @@ def await_page(server: subprocess.Popen, port: int, seconds: float) -> None:
     until = time.monotonic() + seconds
     while True:
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/voila/static/none").close()
-        except urllib.error.HTTPError:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/alive").close()
             return
         except OSError:
             if server.poll() is not None or time.monotonic() > until:
@@ -90,7 +88,6 @@ def drag(page, start: tuple[float, float], end: tuple[float, float]) -> None:
     """Drag the mouse from one point of the page to another as a hand would."""
     page.mouse.move(*start)
     page.mouse.down()
-    page.wait_for_timeout(100)  # the widget listens to moves once it has drawn the box that was begun
     page.mouse.move(*end, steps=8)
     page.mouse.up()
 
@@ -106,50 +103,45 @@ def session(page, address: str, example: int, stranger: bytes) -> dict[str, Imag
     """
     shots = {}
 
-    def shot(name: str, bottom: str) -> None:
-        page.wait_for_timeout(1500)
-        box = page.locator(bottom).last.bounding_box()
-        top = page.locator(".waldo").first.bounding_box()["y"]
-        clip = {"x": 0, "y": top, "width": WIDTH, "height": box["y"] + box["height"] - top + 12}
-        picture = page.screenshot(full_page=True, clip=clip)
-        shots[name] = Image.open(io.BytesIO(picture)).convert("RGB")
+    def shot(name: str) -> None:
+        page.wait_for_function(
+            "[...document.querySelectorAll('#shown, .card img, .pair img')].every(one => one.complete || !one.offsetParent)"
+        )
+        page.wait_for_timeout(500)
+        shots[name] = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
 
     def wait(text: str) -> None:
-        page.wait_for_function(
-            "text => document.querySelector('.waldo .status')?.innerText.includes(text)", arg=text
-        )
+        page.wait_for_function("text => document.getElementById('status').innerText.includes(text)", arg=text)
 
     page.goto(address)
-    page.wait_for_selector(".waldo .card img")
-    page.wait_for_function("document.querySelector('.waldo .wrapper img').naturalWidth > 100")
-    page.get_by_role("combobox").select_option(index=example + 1)  # the first option is none
-    page.wait_for_timeout(5000)
     wait("the whole photo")
-    shot("1_example", ".waldo button:has-text('Compare 10')")
-    photo = page.locator(".waldo .wrapper img").bounding_box()
+    page.get_by_label("Example").select_option(index=example + 1)  # the first option is none
+    page.wait_for_timeout(1000)
+    wait("the whole photo")
+    shot("1_example")
+    photo = page.locator("#photo").bounding_box()
 
     def place(x: float, y: float) -> tuple[float, float]:
         return photo["x"] + x * photo["width"], photo["y"] + y * photo["height"]
 
     drag(page, place(*START), place(*DRAWN))
     wait("a box of")
-    shot("2_box", ".waldo button:has-text('Compare 10')")
-    before = page.locator(".waldo .status").inner_text()
+    shot("2_box")
+    before = page.locator("#status").inner_text()
     drag(page, place(*DRAWN), place(*RESIZED))
     page.wait_for_function(
-        "before => document.querySelector('.waldo .status').innerText !== before", arg=before
+        "before => ['Searched', 'a box of'].every(text => document.getElementById('status').innerText.includes(text))"
+        " && document.getElementById('status').innerText !== before",
+        arg=before,
     )
-    shot("3_resized", ".waldo button:has-text('Compare 10')")
-    page.get_by_role("button", name="Compare 1", exact=True).last.click()
+    shot("3_resized")
+    page.get_by_role("button", name="Compare 1", exact=True).first.click()
     page.get_by_role("img", name="The query and match 1").wait_for()
-    page.wait_for_function("document.querySelector(\".waldo img[alt^='The query']\").naturalWidth > 0")
-    shot("4_pair", ".waldo img[alt^='The query and match']")
-    with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Upload a photo").click()
-    chooser.value.set_files([{"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": stranger}])
-    page.wait_for_function("document.querySelectorAll('.waldo .card.same, .waldo .card.other').length == 0")
+    shot("4_pair")
+    page.set_input_files("#file", [{"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": stranger}])
+    page.wait_for_function("document.querySelectorAll('.card.same, .card.other').length == 0")
     wait("the whole photo")
-    shot("5_upload", ".waldo button:has-text('Compare 10')")
+    shot("5_upload")
     return shots
 
 
@@ -164,15 +156,12 @@ def save(picture: Image.Image, path: Path, largest: int) -> None:
 
 
 def strip(shots: dict[str, Image.Image]) -> Image.Image:
-    """Return the panels side by side in two rows, each under its caption; the last shows the compared
-    pair."""
+    """Return the tops of the panels side by side in two rows, each under its caption."""
     font = ImageFont.load_default(size=20)
     tiles = []
     for name, caption in PANELS.items():
-        shot = shots[name]
-        height = round(WIDTH * 0.93)
-        top = shot.height - height if name == "4_pair" else 0
-        part = shot.crop((0, top, WIDTH, top + height))
+        height = round(WIDTH * TALL)
+        part = shots[name].crop((0, 0, WIDTH, height))
         part = part.resize((STRIP, round(height * STRIP / WIDTH)), Image.Resampling.LANCZOS)
         tile = Image.new("RGB", (STRIP, part.height + 34), "white")
         tile.paste(part, (0, 34))
@@ -227,7 +216,7 @@ def main() -> int:
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
         for name in names:
-            page = browser.new_page(viewport={"width": WIDTH, "height": 2200})
+            page = browser.new_page(viewport={"width": WIDTH, "height": 860})
             page.set_default_timeout(PATIENCE)
             study = pipeline.find_profile(name)
             with served(name) as address:
