@@ -9,11 +9,13 @@ import textwrap
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 from waldo_utils.disk import faults, files, homes, locks
 from waldo_utils.disk.paths import given
+from waldo_utils.engines import commands as engine_commands
 from waldo_utils.run import kernels, pipeline
 from waldo_utils.study import PROFILES
 
@@ -25,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # names of photos in letters the terminal lacks
     kernels.keep_memory()
     try:
-        if options.command in ("run", "status", "readme", "demo"):
+        if options.command in ("run", "status", "readme", "demo", "train-study"):
             homes.require_checkout(options.command)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="PIL")  # remarks on a photo's EXIF that name no photo
@@ -54,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_study(commands)
     _add_photos(commands)
     _add_measurements(commands)
+    engine_commands.add(partial(_command, commands), _add_profile)
     return parser
 
 

@@ -13,7 +13,7 @@ from waldo_utils.study import PROFILES, ROOT
 
 SHOWN = ("mini", "grocery", "paper")  # the profiles whose results are kept with the project
 ROOMS = (
-    "app", "run", "experiments", "training", "figures", "retrieval", "data", "miniature", "evaluation", "models", "disk",
+    "engines", "app", "run", "experiments", "training", "figures", "retrieval", "data", "miniature", "evaluation", "models", "disk",
 )  # fmt: skip
 """The rooms of the package, from the top: each may import from those below it."""
 
