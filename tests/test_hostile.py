@@ -1511,14 +1511,13 @@ RECORD_FAULTS = {
     "another version": lambda output: change_record(output, format=99),
     "no version": lambda output: change_record(output, format=None),
     "no files": lambda output: change_record(output, files=None),
-    "files of another form": lambda output: change_record(output, files=[{"name": "a.png"}]),
-    "files that are numbers": lambda output: change_record(output, files=[1, 2, 3]),
-    "paths that are numbers": lambda output: change_record(output, files=[{"path": 1, "size": 1, "modified": 1, "sha256": "x"}]),
+    "files that are a list": lambda output: change_record(output, files=[1, 2, 3]),
     "no digest": lambda output: change_record(output, digest=None),
     "no profile": lambda output: change_record(output, profile=None),
     "profile that is a list": lambda output: change_record(output, profile=["mini"]),
-    "no arrays": lambda output: change_record(output, local=None),
-    "arrays elsewhere": lambda output: change_record(output, **{"global": "../../x.npy"}),
+    "no features": lambda output: change_record(output, features=None),
+    "features elsewhere": lambda output: change_record(output, features="../../x"),
+    "an approximate index of another form": lambda output: change_record(output, approximate="x.faiss"),
     "a threshold of another form": lambda output: change_record(output, threshold={"bar": 3}),
 }  # fmt: skip
 
@@ -1536,21 +1535,42 @@ def test_a_broken_record_of_an_index_is_refused(damaged, case, models):
         one_line(error, "index.json is", "and index again")
 
 
-def array_of(output, name):
-    return next(output.glob(f"{name}-*.npy"))
+TABLE_FAULTS = {
+    "empty": lambda table: os.truncate(table, 0),
+    "cut": lambda table: os.truncate(table, 300),
+    "absent": lambda table: table.unlink(),
+    "a folder": lambda table: (table.unlink(), table.mkdir()),
+    "no columns": lambda table: np.savez(table, sizes=np.zeros(3)),
+    "objects": lambda table: np.savez(table, **{**np.load(table), "paths": np.array([{}], dtype=object)}),
+    "fewer": lambda table: np.savez(table, **{**np.load(table), "sizes": np.zeros(2, np.int64)}),
+    "rows that are not there": lambda table: np.savez(table, **{**np.load(table), "rows": np.arange(3) + 7}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TABLE_FAULTS)
+def test_a_broken_table_of_an_index_is_refused(damaged, case, models):
+    TABLE_FAULTS[case](next((damaged / "index").glob("photos-*.npz")))
+    for open_it in (
+        lambda: index.open_index(damaged / "index", models),
+        lambda: index.update(damaged / "photos", damaged / "index", models, "mini"),
+    ):
+        with pytest.raises(ValueError) as error:
+            open_it()
+        one_line(error, ".npz is damaged", "and index again")
+
+
+def file_of(output, name):
+    return next(output.glob("features-*")) / name
 
 
 ARRAY_FAULTS = {
-    "cut": lambda output: os.truncate(array_of(output, "local"), 150),
-    "empty": lambda output: os.truncate(array_of(output, "global"), 0),
-    "absent": lambda output: array_of(output, "global").unlink(),
-    "a folder": lambda output: (array_of(output, "local").unlink(), (output / json.loads((output / "index.json").read_text())["local"]).mkdir()),
-    "objects": lambda output: array_of(output, "global").write_bytes(ARRAYS["objects"]),
-    "fewer": lambda output: np.save(array_of(output, "global"), np.load(array_of(output, "global"))[:2]),
-    "of one row": lambda output: np.save(array_of(output, "global"), np.ones(3, np.float32)),
-    "a number": lambda output: np.save(array_of(output, "local"), np.float16(3)),
-    "flat": lambda output: np.save(array_of(output, "local"), np.ones((3, 4), np.float16)),
-    "NaN": lambda output: np.save(array_of(output, "global"), np.load(array_of(output, "global")) * np.nan),
+    "cut": lambda output: os.truncate(file_of(output, "local"), 50),
+    "empty": lambda output: os.truncate(file_of(output, "global"), 0),
+    "absent": lambda output: file_of(output, "global").unlink(),
+    "a folder": lambda output: (file_of(output, "local").unlink(), file_of(output, "local").mkdir()),
+    "no shapes": lambda output: file_of(output, "shapes.json").unlink(),
+    "shapes of another form": lambda output: file_of(output, "shapes.json").write_text("[16]"),
+    "NaN": lambda output: np.full(3 * 16, np.nan, np.float16).tofile(file_of(output, "global")),
 }  # fmt: skip
 
 
@@ -1568,16 +1588,16 @@ NOBODY = 2**22 + 1  # a process number that no system gives
 @pytest.mark.parametrize(
     "left",
     [
-        "shards",
-        "global-0123456789abcdef.npy",
-        f"local-0123456789abcdef.{NOBODY}.partial.npy",
+        "features-0123456789abcdef",
+        "photos-0123456789abcdef.npz",
+        f"approximate-0123456789abcdef.{NOBODY}.partial.faiss",
         f"index.{NOBODY}.partial.json",
     ],
 )
 def test_a_half_written_index_is_none_and_is_finished(indexed, tmp_path, models, left):
     output = tmp_path / "index"
     output.mkdir()
-    (output / left).mkdir() if left == "shards" else (output / left).write_bytes(b"half")
+    (output / left).mkdir() if left.startswith("features") else (output / left).write_bytes(b"half")
     with pytest.raises(FileNotFoundError, match="holds no index"):
         index.open_index(output, models)
     assert index.update(indexed / "photos", output, models, "mini").added == 3
@@ -1585,24 +1605,15 @@ def test_a_half_written_index_is_none_and_is_finished(indexed, tmp_path, models,
     assert not list(output.rglob("*.partial*"))
 
 
-SHARDS = {
-    "no keys": b"{}", "list": b"[]", "no number": b"3", "empty": b"", "not UTF-8": b"\xff",
-    "more than there are": json.dumps({"digest": "digest0", "sha256": ["a", "b", "c", "d"]}).encode(),
-}  # fmt: skip
+SHAPES = {"no keys": b"{}", "list": b"[]", "no number": b"3", "empty": b"", "not UTF-8": b"\xff"}
 
 
-@pytest.mark.parametrize("case", SHARDS)
-def test_broken_shards_are_computed_again(indexed, tmp_path, models, case):
-    from safetensors.numpy import save_file
-
-    shards = tmp_path / "index" / "shards"
-    shards.mkdir(parents=True)
-    (shards / "x.json").write_bytes(SHARDS[case])
-    save_file(
-        {"global": np.ones((1, 16), np.float32), "local": np.ones((1, 16, 2, 2), np.float16)},
-        shards / "x.safetensors",
-    )
-    assert index.update(indexed / "photos", tmp_path / "index", models, "mini").added == 3
+@pytest.mark.parametrize("case", SHAPES)
+def test_features_of_unknown_shapes_are_computed_again(damaged, models, case):
+    file_of(damaged / "index", "shapes.json").write_bytes(SHAPES[case])
+    (damaged / "index" / "index.json").unlink()
+    assert index.update(damaged / "photos", damaged / "index", models, "mini").added == 3
+    assert len(index.open_index(damaged / "index", models).gallery) == 3
 
 
 @pytest.mark.parametrize("kind", ["file", "below a file", "photos of mine"])

@@ -290,7 +290,7 @@ def _index(options: argparse.Namespace) -> int:
     for entry in summary.unreadable[:20]:
         print(f"left out: {faults.printable(entry.fault)}")
     if len(summary.unreadable) > 20:
-        print(f"... and {len(summary.unreadable) - 20} more, listed in {output / 'index.json'}")
+        print(f"... and {len(summary.unreadable) - 20} more")
     if summary.passed:
         print(summary.passed)
     print(f"index: {output}")
@@ -342,7 +342,8 @@ def _search(options: argparse.Namespace) -> int:
         }
         print(json.dumps(content, indent=1))
     else:
-        print(f"index: {folder} ({len(opened.gallery)} photos)\nmodels: {models.weights}\n{verdict}\n")
+        share = "" if opened.share is None else f", {opened.share:.1%} of the exact neighbors are found"
+        print(f"index: {folder} ({len(opened.gallery)} photos{share})\nmodels: {models.weights}\n{verdict}\n")
         print(shown.drop(columns="row").round({"score": 2, "similarity": 3}).to_string(index=False))
     return 0
 

@@ -59,7 +59,6 @@ def test_an_index_holds_the_photos_in_the_order_of_their_paths(folder, tmp_path,
     np.testing.assert_allclose(gallery.embedding[3], expected[0][0], atol=1e-2)
     np.testing.assert_allclose(gallery.local[3], expected[1][0], atol=0.1)
     assert not list((tmp_path / "index").glob("*partial*"))
-    assert not (tmp_path / "index" / "shards").exists()
     assert searching.search(models, gallery, drawn_photo(2)).rows[0] == 3
 
 
@@ -103,7 +102,8 @@ def test_an_interrupted_index_goes_on_where_it_stopped(folder, tmp_path, models,
     monkeypatch.setattr(searching, "features", stop_in_the_second_shard)
     with pytest.raises(KeyboardInterrupt):
         index.update(folder, tmp_path / "index", models, "mini")
-    assert len(list((tmp_path / "index" / "shards").glob("*.json"))) == 1
+    kept = next((tmp_path / "index").glob("features-*")) / "sha256"
+    assert kept.stat().st_size == 32 * calls[0]
     monkeypatch.setattr(searching, "features", lambda m, b: calls.append(len(b)) or whole(m, b))
     done = calls[0]
     calls.clear()
@@ -117,12 +117,85 @@ def test_an_interrupted_index_goes_on_where_it_stopped(folder, tmp_path, models,
     np.testing.assert_allclose(again.embedding, whole_index.embedding, atol=1e-2)
 
 
-def test_a_shard_that_was_cut_off_is_computed_again(folder, tmp_path, models):
-    shards = tmp_path / "index" / "shards"
-    shards.mkdir(parents=True)
-    (shards / "x.json").write_text(json.dumps({"digest": models.digest, "sha256": ["y"]}))
-    (shards / "x.safetensors").write_bytes(b"cut off")
-    assert index.update(folder, tmp_path / "index", models, "mini").added == 7
+def test_rows_that_were_cut_off_are_computed_again(folder, tmp_path, models, computed):
+    index.update(folder, tmp_path / "index", models, "mini")
+    features = next((tmp_path / "index").glob("features-*"))
+    os.truncate(features / "global", (features / "global").stat().st_size - 3)
+    drawn_photo(11).save(folder / "new.png")
+    computed.clear()
+    index.update(folder, tmp_path / "index", models, "mini")
+    assert sum(computed) == 2  # the new one and the last
+    gallery = index.open_index(tmp_path / "index", models).gallery
+    for name, seed in (("new.png", 11), ("tins/beans/4.png", 4), ("5.png", 5)):
+        assert gallery.names[searching.search(models, gallery, drawn_photo(seed)).rows[0]] == name
+
+
+def test_a_photo_added_to_an_index_adds_its_row_alone(folder, tmp_path, models):
+    index.update(folder, tmp_path / "index", models, "mini")
+    files = [next((tmp_path / "index").glob("features-*")) / name for name in ("global", "local", "sha256")]
+    before = [(path.read_bytes(), path.stat().st_ino) for path in files]
+    drawn_photo(11).save(folder / "a.png")
+    index.update(folder, tmp_path / "index", models, "mini")
+    for path, (content, number) in zip(files, before, strict=True):
+        grown = path.read_bytes()
+        assert grown[: len(content)] == content
+        assert len(grown) == len(content) * 7 // 6
+        assert path.stat().st_ino == number
+    assert index.open_index(tmp_path / "index", models).gallery.names[1] == "a.png"
+
+
+def test_features_that_no_photo_has_any_more_are_given_up(folder, tmp_path, models, computed, monkeypatch):
+    monkeypatch.setattr(index, "SHARD", 2)
+    index.update(folder, tmp_path / "index", models, "mini")
+    for place in ("fruit/apple/0", "fruit/apple/1", "fruit/pear/2", "fruit/pear/3"):
+        (folder / f"{place}.png").unlink()
+    index.update(folder, tmp_path / "index", models, "mini")
+    (features,) = (tmp_path / "index").glob("features-*")
+    assert (features / "sha256").stat().st_size == 32 * 2
+    gallery = index.open_index(tmp_path / "index", models).gallery
+    assert gallery.names == ["5.png", "tins/beans/4.png"]
+    computed.clear()
+    assert index.update(folder, tmp_path / "index", models, "mini").kept == 3
+    assert computed == []
+    assert gallery.names[searching.search(models, gallery, drawn_photo(4)).rows[0]] == "tins/beans/4.png"
+
+
+def test_a_photo_that_grows_while_it_is_read_is_left_out_until_it_is_whole(
+    folder, tmp_path, models, monkeypatch
+):
+    plain = index.read_photo
+
+    def and_another_writes(path, name):
+        if name == "5.png":
+            drawn_photo(50, (60, 60)).save(path)
+        return plain(path, name)
+
+    monkeypatch.setattr(index, "read_photo", and_another_writes)
+    summary = index.update(folder, tmp_path / "index", models, "mini")
+    assert "5.png changed while it was read: index again" in [entry.fault for entry in summary.unreadable]
+    monkeypatch.setattr(index, "read_photo", plain)
+    assert index.update(folder, tmp_path / "index", models, "mini").changed == 1
+    assert "5.png" in index.open_index(tmp_path / "index", models).gallery.names
+
+
+def test_a_large_index_is_searched_approximately_and_says_so(tmp_path, models, monkeypatch):
+    monkeypatch.setattr(index, "LARGE", 1)
+    many = labelled_folder(tmp_path / "photos", products=12, photos=4)
+    index.update(many, tmp_path / "index", models, "mini")
+    opened = index.open_index(tmp_path / "index", models)
+    assert opened.gallery.search is not None
+    assert opened.share == 1.0  # one list: all are visited
+    for at in range(2):  # the second time with features that came after the approximate index
+        names = opened.gallery.names
+        for seed in (0, 7, 47, 60)[: 3 + at]:
+            found = searching.search(models, opened.gallery, drawn_photo(seed))
+            assert names[found.rows[0]] == (f"p{seed // 4}/{seed % 4}.png" if seed < 60 else "late.png")
+            assert len(set(found.rows)) == len(names)
+            assert (np.diff(found.similarities) <= 0).all()
+        drawn_photo(60).save(many / "late.png")
+        index.update(many, tmp_path / "index", models, "mini")
+        opened = index.open_index(tmp_path / "index", models)
+    assert len(list((tmp_path / "index").glob("approximate-*"))) == 1
 
 
 def test_other_models_are_refused_and_index_anew(folder, tmp_path, models, computed):
@@ -152,7 +225,7 @@ def test_damage_and_wrong_folders_are_one_line(folder, tmp_path, models):
     with pytest.raises(FileNotFoundError, match="holds no index"):
         index.open_index(tmp_path / "index", models)
     index.update(folder, tmp_path / "index", models, "mini")
-    array = next((tmp_path / "index").glob("local-*.npy"))
+    array = next((tmp_path / "index").glob("features-*")) / "local"
     array.write_bytes(array.read_bytes()[:100])
     with pytest.raises(ValueError, match="cannot be read"):
         index.open_index(tmp_path / "index", models)
@@ -303,7 +376,7 @@ def test_an_unchanged_index_opens_no_models(folder, tmp_path, models, monkeypatc
         lambda: (folder / "new.png").unlink(),
         lambda: os.utime(folder / "cut.jpg", ns=(1, 1)),
         lambda: (folder / "more.txt").touch(),
-        lambda: next((tmp_path / "index").glob("local-*.npy")).unlink(),
+        lambda: (next((tmp_path / "index").glob("features-*")) / "local").unlink(),
         lambda: monkeypatch.setattr(index_files, "models_key", lambda study: "of other weights"),
     )
     for number, change in enumerate(changes, start=2):

@@ -1,9 +1,9 @@
-"""An index of a folder of photos on disk: features computed once, loaded at the next start, updated by what
+"""An index of a folder of photos on disk: features computed once, opened at the next start, updated by what
 changed.
 
-The folder of an index holds `index.json` and the two arrays that it names, `global-*.npy` and `local-*.npy`.
-They are written before it and never overwritten, so `index.json` always tells of whole arrays. While an index
-grows, every shard of photos is kept in `shards/`, and an interrupted run goes on from there.
+The folder of an index holds `index.json`, the table of photos that it names, `photos-*.npz`, and the features,
+`features-*`, to which rows are only ever added. A changed table is a new file, written before the record, so
+`index.json` always tells of what is whole. Features are kept shard by shard: an interrupted run goes on there.
 """
 
 import hashlib
@@ -21,29 +21,35 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from tqdm import tqdm
 
-from waldo_utils.app import rejection, searching
+from waldo_utils.app import index_files, rejection, searching
 from waldo_utils.app.index_files import (
     FORMAT,
+    NO_DIGEST,
     OWN_FILES,
     Entry,
+    Photos,
     Summary,
-    entries_of,
     identify,
+    left_out,
     models_key,
     product_of,
+    read_photos,
     read_record,
 )
 from waldo_utils.app.searching import Gallery, Models
 from waldo_utils.app.thresholds import Threshold
 from waldo_utils.data import folders
 from waldo_utils.data.reading import READERS, read_photo
-from waldo_utils.disk.artifacts import read_array
 from waldo_utils.disk.files import check_writable, remove_partials, write_atomically
 from waldo_utils.disk.locks import hold
+from waldo_utils.retrieval import approximate, large_search
+from waldo_utils.retrieval.feature_store import FeatureStore, Rows
 from waldo_utils.study import PROFILES
 
 SHARD = 256  # photos
 CALIBRATION_QUERIES = 200
+LARGE = 60_000_000  # numbers of all global features from which they stay on the disk, searched approximately
+NEW = 0.1  # share of features that may come after the approximate index was built; they are searched exactly
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class Index:
     threshold: Threshold | None
     weights: str
     profile: str
+    share: float | None  # of the exact neighbors that its search finds; None: all
 
 
 def update(folder: Path, output: Path, models: Models, profile: str) -> Summary:
@@ -95,31 +102,19 @@ def _update(folder: Path, output: Path, models: Models, profile: str, listing: f
     old = read_record(output)
     remove_partials(output)
     same_models = old is not None and old["digest"] == models.digest
-    before = {entry.path: entry for entry in (entries_of(old) if same_models else [])}
-    entries = identify(folder, listing.photos, before)
-    known = _known_rows(output, old if same_models else None, models.digest)
-    faults = {entry.sha256: entry.fault for entry in before.values() if entry.fault}
-    wanted, seen = [], set()
-    for entry in entries:
-        if entry.sha256 not in known and entry.sha256 not in faults and entry.sha256 not in seen:
-            wanted.append(entry)
-            seen.add(entry.sha256)
-    _embed(folder, wanted, output / "shards", models, known, faults)
-    entries = [replace(entry, fault=faults.get(entry.sha256, "")) for entry in entries]
-    kept = [entry for entry in entries if not entry.fault]
-    unreadable = [entry for entry in entries if entry.fault]
-    if not kept:
+    before = read_photos(output, old) if same_models else None
+    photos = identify(folder, listing.photos, before)
+    own = f"features-{hashlib.sha256(models.digest.encode()).hexdigest()[:16]}"
+    store = _open_store(output / (old["features"] if same_models else own))
+    faults = {} if before is None else {before.digests[i].tobytes(): why for i, why in before.faults.items()}
+    photos = _with_rows(photos, _embed(folder, photos, store, models, faults), faults)
+    unreadable = left_out(photos)
+    if len(unreadable) == len(photos):
         raise ValueError(
-            f"none of the {len(entries)} photos in {folder} can be read, the first: {unreadable[0].fault}"
+            f"none of the {len(photos)} photos in {folder} can be read, the first: {unreadable[0].fault}"
         )
-    summary = Summary(
-        added=sum(entry.path not in before for entry in entries),
-        changed=sum(e.path in before and before[e.path].sha256 != e.sha256 for e in entries),
-        removed=len(before.keys() - {entry.path for entry in entries}),
-        kept=sum(e.path in before and before[e.path].sha256 == e.sha256 for e in entries),
-        unreadable=unreadable,
-        passed=listing.sentence(),
-    )
+    store, photos = _compacted(store, photos, output / own)
+    summary = _summary(before, photos, listing.sentence())
     record = {
         "format": FORMAT,
         "folder": str(folder.resolve()),
@@ -128,13 +123,70 @@ def _update(folder: Path, output: Path, models: Models, profile: str, listing: f
         "weights": models.weights,
         "digest": models.digest,
         "models": models_key(PROFILES[profile]),
-        "files": [asdict(entry) for entry in entries],
+        "files": len(photos),
+        "features": store.folder.name,
+        "rows": len(store),
         "passed": listing.passed,
+        "photos": index_files.write_photos(output, photos),
     }
     if old is None or any(old.get(key) != value for key, value in record.items()):
-        _write(output, folder, record, known, models, old)
-    shutil.rmtree(output / "shards", ignore_errors=True)
+        _finish(output, folder, record, photos, store, models, old)
+    _remove_others(output, read_record(output))
     return summary
+
+
+def _summary(before: Photos | None, photos: Photos, passed: str) -> Summary:
+    known = {} if before is None else dict(zip(before.paths, before.digests, strict=True))
+    same = [
+        path in known and np.array_equal(known[path], digest)
+        for path, digest in zip(photos.paths, photos.digests, strict=True)
+    ]
+    there = sum(path in known for path in photos.paths)
+    return Summary(
+        added=len(photos) - there,
+        changed=there - sum(same),
+        removed=len(known) - there,
+        kept=sum(same),
+        unreadable=left_out(photos),
+        passed=passed,
+    )
+
+
+def _open_store(folder: Path) -> FeatureStore:
+    """Return the features kept in a folder; what is damaged is computed again."""
+    try:
+        return FeatureStore(folder)
+    except ValueError:
+        shutil.rmtree(folder)
+        return FeatureStore(folder)
+
+
+def _with_rows(photos: Photos, known: dict[bytes, int], faults: dict[bytes, str]) -> Photos:
+    """Return photos with the rows of their features, and why others have none."""
+    digests = [digest.tobytes() for digest in photos.digests]
+    rows = np.array([known.get(digest, -1) for digest in digests], np.int64)
+    closed = dict(photos.faults)
+    return replace(
+        photos,
+        rows=rows,
+        faults={i: closed.get(i) or faults[digests[i]] for i in np.flatnonzero(rows < 0).tolist()},
+    )
+
+
+def _compacted(store: FeatureStore, photos: Photos, folder: Path) -> tuple[FeatureStore, Photos]:
+    """Return the features without those that no photo has any more, once these are more than half."""
+    used = np.unique(photos.rows[photos.rows >= 0])
+    if len(store) - len(used) <= max(len(used), SHARD):
+        return store, photos
+    target = folder if folder != store.folder else folder.with_name(f"{folder.name}-1")
+    shutil.rmtree(target, ignore_errors=True)
+    fresh = FeatureStore(target)
+    arrays = [store.array(name) for name in ("sha256", "global", "local")]
+    for start in range(0, len(used), large_search.BLOCK):
+        part = used[start : start + large_search.BLOCK]
+        fresh.append(*(array[part] for array in arrays))
+    rows = np.where(photos.rows >= 0, np.searchsorted(used, photos.rows), -1)
+    return fresh, replace(photos, rows=rows)
 
 
 def open_index(output: Path, models: Models) -> Index:
@@ -152,28 +204,29 @@ def open_index(output: Path, models: Models) -> Index:
     remedy = f"make it again with `python -m waldo_utils index {record['folder']} --output {output}`"
     if record["digest"] != models.digest:
         raise ValueError(f"{output} was made with other models ({record['weights']}): {remedy}")
-    entries = [entry for entry in entries_of(record) if not entry.fault]
-    try:
-        embedding = np.array(read_array(output / record["global"]))
-        local = read_array(output / record["local"])
-    except (OSError, ValueError) as error:
-        raise ValueError(f"the arrays of {output} cannot be read ({error}): {remedy}") from None
-    if (embedding.ndim, local.ndim) != (2, 4) or not len(embedding) == len(local) == len(entries):
-        raise ValueError(
-            f"{output} lists {len(entries)} photos but holds features of shapes {embedding.shape} and "
-            f"{local.shape}: {remedy}"
-        )
-    if not np.isfinite(embedding).all():
-        raise ValueError(f"some features of {output} are not finite: {remedy}")
+    photos = read_photos(output, record)
     folder = Path(record["folder"])
     moved = output / record.get("from here", "")
     if not folder.is_dir() and record.get("from here") and moved.is_dir():
         folder = moved.resolve()
-    gallery = _gallery(folder, entries, embedding, local)
+    try:
+        store = FeatureStore(output / record["features"])
+        known = record["approximate"]
+        found = known and approximate.load(output / known["file"])
+        gallery = _gallery(folder, photos, store, record["rows"], found)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"the features of {output} cannot be read ({error}): {remedy}") from None
     saved = record["threshold"]
     threshold = Threshold(**(saved | {"weights": tuple(saved["weights"])})) if saved else None
-    unreadable = [entry for entry in entries_of(record) if entry.fault]
-    return Index(folder, gallery, unreadable, threshold, record["weights"], record["profile"])
+    return Index(
+        folder,
+        gallery,
+        left_out(photos),
+        threshold,
+        record["weights"],
+        record["profile"],
+        known and known["share"],
+    )
 
 
 def profile_of(output: Path) -> str:
@@ -187,92 +240,58 @@ def profile_of(output: Path) -> str:
 
 
 def _embed(
-    folder: Path,
-    entries: list[Entry],
-    shards: Path,
-    models: Models,
-    known: dict[str, tuple[np.ndarray, int, np.ndarray, int]],
-    faults: dict[str, str],
-) -> None:
-    """Compute features shard by shard, adding to `known` and `faults`."""
-    from safetensors.numpy import save_file
+    folder: Path, photos: Photos, store: FeatureStore, models: Models, faults: dict[bytes, str]
+) -> dict[bytes, int]:
+    """Compute the features that are not kept yet, shard by shard, adding to the store, to `faults` and to the
+    photos' own faults; return the rows of all by hash."""
 
-    def load(entry: Entry) -> Tensor | str:
+    def load(place: int) -> Tensor | str:
+        path = photos.paths[place]
         try:
-            return searching.prepare(models, read_photo(folder / entry.path, entry.path))
+            photo = searching.prepare(models, read_photo(folder / path, path))
+            facts = (folder / path).stat()
+            if (facts.st_size, facts.st_mtime_ns) != (photos.sizes[place], photos.times[place]):
+                return f"{path} changed while it was read: index again"
+            return photo
         except ValueError as error:
             return str(error)
         except OSError as error:
-            return f"{entry.path} cannot be opened ({error.strerror}): make it readable"
+            return f"{path} cannot be opened ({error.strerror}): make it readable"
 
-    if not entries:
-        return
+    known = {digest.tobytes(): row for row, digest in enumerate(store.array("sha256"))}
+    wanted, seen = [], set()
+    for place, digest in enumerate(photos.digests):
+        key = digest.tobytes()
+        if key == NO_DIGEST or key not in known and key not in faults and key not in seen:
+            wanted.append(place)
+            seen.add(key)
+    if not wanted:
+        return known
     with (
         ThreadPoolExecutor(READERS) as pool,
-        tqdm(total=len(entries), desc="index photos", unit="photo") as bar,
+        tqdm(total=len(wanted), desc="index photos", unit="photo") as bar,
     ):
-        for start in range(0, len(entries), SHARD):
-            part = entries[start : start + SHARD]
-            digests, embeddings, locals_ = [], [], []
+        for start in range(0, len(wanted), SHARD):
+            part = wanted[start : start + SHARD]
+            places, embeddings, locals_ = [], [], []
             for first in range(0, len(part), 64):
                 batch = part[first : first + 64]
-                loaded = list(pool.map(load, batch))
-                for entry, photo in zip(batch, loaded, strict=True):
+                loaded = dict(zip(batch, pool.map(load, batch), strict=True))
+                for place, photo in loaded.items():
                     if isinstance(photo, str):
-                        faults[entry.sha256] = photo
-                readable = [
-                    (entry, photo)
-                    for entry, photo in zip(batch, loaded, strict=True)
-                    if not isinstance(photo, str)
-                ]
+                        photos.faults[place] = photo
+                        faults[photos.digests[place].tobytes()] = photo
+                readable = {place: photo for place, photo in loaded.items() if not isinstance(photo, str)}
                 if readable:
-                    embedding, local = searching.features(models, torch.stack([p for _, p in readable]))
-                    digests += [entry.sha256 for entry, _ in readable]
+                    embedding, local = searching.features(models, torch.stack([*readable.values()]))
+                    places += readable
                     embeddings.append(embedding)
                     locals_.append(local)
                 bar.update(len(batch))
-            if not digests:
-                continue
-            arrays = {"global": np.concatenate(embeddings), "local": np.concatenate(locals_)}
-            name = hashlib.sha256("".join([models.digest, *digests]).encode()).hexdigest()[:16]
-            write_atomically(shards / f"{name}.safetensors", lambda partial: save_file(arrays, partial))
-            content = json.dumps({"digest": models.digest, "sha256": digests})
-            write_atomically(
-                shards / f"{name}.json", lambda partial: partial.write_text(content, encoding="utf-8")
-            )
-            _add_rows(known, digests, arrays["global"], arrays["local"])
-
-
-def _known_rows(output: Path, record: dict | None, digest: str) -> dict:
-    """Return where features lie that need not be computed: a file's hash to (globals, row, locals, row)."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    known: dict = {}
-    for path in sorted((output / "shards").glob("*.json")):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            arrays = load_file(path.with_suffix(".safetensors"))
-            whole = len(content["sha256"]) == len(arrays["global"]) == len(arrays["local"])
-            mine = content["digest"] == digest
-        except (OSError, ValueError, SafetensorError, KeyError, TypeError):
-            continue  # cut off: computed again
-        if mine and whole:
-            _add_rows(known, content["sha256"], arrays["global"], arrays["local"])
-    if record is not None:
-        try:
-            arrays = [read_array(output / record[name]) for name in ("global", "local")]
-        except (OSError, ValueError):
-            return known
-        digests = [entry.sha256 for entry in entries_of(record) if not entry.fault]
-        if (arrays[0].ndim, arrays[1].ndim) == (2, 4) and len(arrays[0]) == len(arrays[1]) == len(digests):
-            _add_rows(known, digests, *arrays)
+            if places:
+                known |= {photos.digests[place].tobytes(): len(store) + i for i, place in enumerate(places)}
+                store.append(photos.digests[places], np.concatenate(embeddings), np.concatenate(locals_))
     return known
-
-
-def _add_rows(known: dict, digests: list[str], embedding: np.ndarray, local: np.ndarray) -> None:
-    for row, digest in enumerate(digests):
-        known[digest] = (embedding, row, local, row)
 
 
 def _from(output: Path, folder: Path) -> str:
@@ -283,48 +302,79 @@ def _from(output: Path, folder: Path) -> str:
         return ""
 
 
-def _write(output: Path, folder: Path, record: dict, known: dict, models: Models, old: dict | None) -> None:
-    """Write the arrays in the order of the entries, then the record, which names them, then remove older
-    arrays."""
-    kept = [entry for entry in entries_of(record) if not entry.fault]
-    content = repr((models.digest, [(entry.path, entry.sha256) for entry in kept]))
-    name = hashlib.sha256(content.encode()).hexdigest()[:16]
-    record |= {"global": f"global-{name}.npy", "local": f"local-{name}.npy"}
-    if old is not None and old["global"] == record["global"]:
-        record["threshold"] = old["threshold"]  # the same photos: only times or faults are new
+def _finish(
+    output: Path,
+    folder: Path,
+    record: dict,
+    photos: Photos,
+    store: FeatureStore,
+    models: Models,
+    old: dict | None,
+) -> None:
+    """Add to the record what is learned of all photos, and write it."""
+    known = old["approximate"] if old is not None and old["features"] == record["features"] else None
+    if len(store) * store.shapes["global"][0] < LARGE:
+        known, found = None, None
+    elif known and (output / known["file"]).is_file() and len(store) - known["rows"] <= NEW * known["rows"]:
+        found = approximate.load(output / known["file"])
     else:
-        rows = [known[entry.sha256] for entry in kept]
-        embedding = np.stack([array[row] for array, row, _, _ in rows])
-
-        def write_local(partial: Path) -> None:
-            shape = rows[0][2].shape[1:]
-            out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=(len(rows), *shape))
-            for place, (_, _, array, row) in enumerate(rows):
-                out[place] = array[row]
-            out.flush()
-
-        write_atomically(output / record["global"], lambda partial: np.save(partial, embedding))
-        write_atomically(output / record["local"], write_local)
-        local = np.load(output / record["local"], mmap_mode="r", allow_pickle=False)
-        threshold = _calibrate(models, _gallery(folder, kept, embedding, local))
+        found = large_search.build(store.array("global"))
+        name = (
+            f"approximate-{hashlib.sha256(f'{models.digest} {len(store)}'.encode()).hexdigest()[:16]}.faiss"
+        )
+        approximate.save(found, output / name)
+        known = {"file": name, "rows": len(store)}
+    gallery = _gallery(folder, photos, store, len(store), found)
+    if known:
+        known["share"] = large_search.share_found(gallery.search)
+    record["approximate"] = known
+    if old is not None and all(old[key] == record[key] for key in ("photos", "features")):
+        record["threshold"] = old["threshold"]
+    else:
+        threshold = _calibrate(models, gallery)
         record["threshold"] = asdict(threshold) if threshold else None
     text = json.dumps(record, indent=1)
     write_atomically(output / "index.json", lambda partial: partial.write_text(text, encoding="utf-8"))
-    for path in output.glob("*.npy"):
-        if path.name not in (record["global"], record["local"]):
-            path.unlink()
 
 
-def _gallery(folder: Path, entries: list[Entry], embedding: np.ndarray, local: np.ndarray) -> Gallery:
-    """Return readable photos of a folder as a gallery."""
-    labels = [product_of(entry.path) for entry in entries]
+def _remove_others(output: Path, record: dict) -> None:
+    """Remove what belongs to earlier records."""
+    named = {record["photos"], record["features"], (record["approximate"] or {}).get("file")}
+    for path in output.iterdir():
+        if path.name.startswith(("photos-", "features-", "approximate-")) and path.name not in named:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _gallery(folder: Path, photos: Photos, store: FeatureStore, rows: int, found: object | None) -> Gallery:
+    """Return the readable photos of a folder as a gallery, sorted by path.
+
+    Args:
+        rows: of the store that count.
+        found: faiss's index of the store's first rows, for a gallery whose features stay on the disk.
+
+    Raises:
+        ValueError: the store holds fewer rows, or features that are not finite.
+    """
+    kept = np.flatnonzero(photos.rows >= 0)
+    order, paths = photos.rows[kept], [photos.paths[place] for place in kept]
+    embedding = Rows(store.array("global", rows), order)
+    local = Rows(store.array("local", rows), order)
+    search = None
+    if found is not None:
+        search = large_search.Approximate(found, embedding)
+    else:
+        embedding = large_search.unit(embedding)
+        if not np.isfinite(embedding).all():
+            raise ValueError("some are not finite")
+    labels = [product_of(path) for path in paths]
     return Gallery(
         embedding,
         local,
-        [entry.path for entry in entries],
-        np.array([product for product, _ in labels], dtype=str),
-        np.array([category for _, category in labels], dtype=str),
-        lambda row: _photo(folder / entries[row].path),
+        paths,
+        np.array([product for product, _ in labels], dtype=object),
+        np.array([category for _, category in labels], dtype=object),
+        lambda row: _photo(folder / paths[row]),
+        search,
     )
 
 

@@ -1,4 +1,6 @@
-"""An index on disk: its record, its arrays' names, and the photos that it is of."""
+"""An index on disk: its record, the table of its photos, and what tells that it is up to date."""
+
+from __future__ import annotations
 
 import errno
 import hashlib
@@ -8,31 +10,53 @@ import stat as modes
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from waldo_utils.app.thresholds import Threshold
 from waldo_utils.data import folders
-from waldo_utils.disk.files import sha256
+from waldo_utils.disk.files import sha256, write_atomically
 from waldo_utils.disk.homes import WORK
 from waldo_utils.study import Study
 
-FORMAT = 2
+FORMAT = 3
 HOME = WORK / "data" / "indexes"
 OWN_FILES = re.compile(
-    r"shards|\.lock(\.held)?|\.writable.*|(global|local)-[0-9a-f]{16}(\.\d+\.partial)?\.npy|index\.\d+\.partial\.json"
+    r"\.lock(\.held)?|\.writable.*|features-[0-9a-f]{16}(-\d+)?|(photos|approximate)-[0-9a-f]{16}(\.\d+\.partial)?"
+    r"\.(npz|faiss)|index\.\d+\.partial\.json"
 )  # before the record
-KEYS = ("folder", "profile", "weights", "digest", "global", "local")  # of the record, texts
+KEYS = ("folder", "profile", "weights", "digest", "photos", "features")  # of the record, texts
+NO_DIGEST = bytes(32)  # of a file that cannot be opened
+
+
+@dataclass(frozen=True)
+class Photos:
+    """The files of a folder as they were when they were read, sorted by path: N of them, in columns."""
+
+    paths: list[str]  # relative to the folder, with slashes
+    sizes: np.ndarray  # (N,) int64, bytes
+    times: np.ndarray  # (N,) int64, nanoseconds
+    digests: np.ndarray  # (N, 32) uint8, SHA-256
+    rows: np.ndarray  # (N,) int64, of the features; -1: left out
+    faults: dict[int, str]  # why photos are left out, by their places
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def same_files(self, other: Photos) -> bool:
+        """Return whether both tell of the same files, unchanged."""
+        return self.paths == other.paths and all(
+            np.array_equal(getattr(self, name), getattr(other, name))
+            for name in ("sizes", "times", "digests")
+        )
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of the folder, as it was when it was read."""
+    """A file that is left out."""
 
     path: str  # relative to the folder, with slashes
-    size: int  # bytes
-    modified: int  # nanoseconds
-    sha256: str
-    fault: str = ""  # why it is left out
+    fault: str  # why
 
 
 @dataclass(frozen=True)
@@ -72,27 +96,62 @@ def product_of(path: str) -> tuple[str, str]:
     return "/".join(folders), "/".join(folders[:-1])
 
 
-def identify(folder: Path, files: list[str], before: dict[str, Entry]) -> list[Entry]:
+def identify(folder: Path, files: list[str], before: Photos | None) -> Photos:
     """Return size, time and hash of every file; the hash is known where size and time are as before."""
-    entries = []
-    for path in tqdm(files, desc="look for changes", unit="file", leave=False):
+    places = {} if before is None else {path: place for place, path in enumerate(before.paths)}
+    sizes, times = np.zeros(len(files), np.int64), np.zeros(len(files), np.int64)
+    digests = np.zeros((len(files), 32), np.uint8)
+    for i, path in enumerate(tqdm(files, desc="look for changes", unit="file", leave=False)):
         try:
             stat = (folder / path).stat()
             if not modes.S_ISREG(stat.st_mode):  # a pipe or a device would be read without end
                 raise OSError(errno.EINVAL, "a folder or a device")
-            old = before.get(path)
-            if old and (old.size, old.modified) == (stat.st_size, stat.st_mtime_ns):
-                digest = old.sha256
+            old = places.get(path)
+            if old is not None and (before.sizes[old], before.times[old]) == (stat.st_size, stat.st_mtime_ns):
+                digest = before.digests[old]
             else:
-                digest = sha256(folder / path)
-            entries.append(Entry(path, stat.st_size, stat.st_mtime_ns, digest))
-        except OSError as error:  # a broken link, or no permission: recorded under a name no bytes have
-            entries.append(Entry(path, 0, 0, f"unreadable:{path}:{error.strerror}"))
-    return entries
+                digest = np.frombuffer(bytes.fromhex(sha256(folder / path)), np.uint8)
+            sizes[i], times[i], digests[i] = stat.st_size, stat.st_mtime_ns, digest
+        except OSError:  # a broken link, or no permission: stays without a hash, and is tried again next time
+            continue
+    return Photos(list(files), sizes, times, digests, np.full(len(files), -1), {})
 
 
-def entries_of(record: dict) -> list[Entry]:
-    return [Entry(**file) for file in record["files"]]
+def left_out(photos: Photos) -> list[Entry]:
+    """Return the files that have no features, and why."""
+    return [Entry(photos.paths[place], fault) for place, fault in sorted(photos.faults.items())]
+
+
+def write_photos(output: Path, photos: Photos) -> str:
+    """Keep the table of photos, and return the name of its file."""
+    columns = {
+        "paths": np.frombuffer("\0".join(photos.paths).encode("utf-8", "surrogateescape"), np.uint8),
+        "faults": np.frombuffer(json.dumps(list(photos.faults.items())).encode(), np.uint8),
+    } | {name: getattr(photos, name) for name in ("sizes", "times", "digests", "rows")}
+    content = hashlib.sha256(b"".join(np.ascontiguousarray(column).tobytes() for column in columns.values()))
+    name = f"photos-{content.hexdigest()[:16]}.npz"
+    write_atomically(output / name, lambda partial: np.savez(partial, **columns))
+    return name
+
+
+def read_photos(output: Path, record: dict) -> Photos:
+    """Return the table of photos that a record names.
+
+    Raises:
+        ValueError: it is missing or damaged.
+    """
+    path = output / record["photos"]
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+            columns = {name: saved[name] for name in ("sizes", "times", "digests", "rows")}
+            paths = saved["paths"].tobytes().decode("utf-8", "surrogateescape").split("\0")
+            faults = {int(place): str(why) for place, why in json.loads(saved["faults"].tobytes())}
+        lengths = {len(paths), *(len(column) for column in columns.values())}
+        if lengths != {record["files"]} or columns["rows"].max(initial=-1) >= record["rows"]:
+            raise ValueError(f"it lists {len(paths)} photos of {record['files']}")
+        return Photos(paths, **columns, faults=faults)
+    except Exception as error:  # a damaged zip file is met with whatever comes
+        raise ValueError(f"{path} is damaged ({error}): remove {output} and index again") from None
 
 
 def read_record(output: Path) -> dict | None:
@@ -111,12 +170,13 @@ def read_record(output: Path) -> dict | None:
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise ValueError(f"{path} is of another format than {FORMAT}: remove {output} and index again")
     try:
-        if not all(isinstance(entry.path, str) for entry in entries_of(record)):
-            raise ValueError("a path is no text")
         lacking = [key for key in KEYS if not isinstance(record[key], str)]
+        lacking += [key for key in ("files", "rows") if not isinstance(record[key], int)]
         if lacking or not (record["threshold"] is None or Threshold(**record["threshold"])):
             raise ValueError(f"it lacks {', '.join(lacking)}")
-        if any(Path(record[key]).name != record[key] for key in ("global", "local")):
+        names = [record["photos"], record["features"]]
+        names += [record["approximate"]["file"]] if record["approximate"] else []
+        if any(Path(name).name != name for name in names):
             raise ValueError("its arrays lie elsewhere")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}): remove {output} and index again") from None
@@ -130,21 +190,16 @@ def unchanged(folder: Path, output: Path, study: Study) -> tuple[Summary, str] |
     if record is None or record.get("models") != models_key(study) or record["profile"] != study.name:
         return None
     listing = folders.walk(folder, output)
-    before = entries_of(record)
-    entries = identify(folder, listing.photos, {entry.path: entry for entry in before})
-    same = [(e.path, e.size, e.modified, e.sha256) for e in entries] == [
-        (e.path, e.size, e.modified, e.sha256) for e in before
-    ]
-    arrays = all((output / record[name]).is_file() for name in ("global", "local"))
+    before = read_photos(output, record)
+    files = [output / record["features"] / name for name in ("global", "local", "sha256")]
     if not (
-        same
-        and arrays
+        identify(folder, listing.photos, before).same_files(before)
+        and all(path.is_file() for path in files)
         and record["folder"] == str(folder.resolve())
         and record.get("passed") == listing.passed
     ):
         return None
-    faults = [entry for entry in before if entry.fault]
-    return Summary(0, 0, 0, len(before), faults, listing.sentence()), record["weights"]
+    return Summary(0, 0, 0, len(before), left_out(before), listing.sentence()), record["weights"]
 
 
 def models_key(study: Study) -> str:

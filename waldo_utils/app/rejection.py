@@ -13,7 +13,7 @@ from waldo_utils.app.searching import Gallery, Models
 from waldo_utils.app.thresholds import EVIDENCE, Threshold, evidence
 from waldo_utils.evaluation import metrics
 from waldo_utils.experiments import openset
-from waldo_utils.retrieval import exact, reranking
+from waldo_utils.retrieval import reranking
 
 TOGETHER = 20  # queries reranked between two steps of the bar
 KINDS = {"best similarity": (0,), "best score": (1,), "all four": (0, 1, 2, 3)}  # columns of EVIDENCE
@@ -52,7 +52,7 @@ def ask(models: Models, gallery: Gallery, queries: np.ndarray, depth: int = sear
         raise ValueError("the gallery holds a single product: add others")
     most = int(counts[products].max())
     kept = min(depth + most, len(gallery))  # enough for `depth` neighbors once the own product is gone
-    rows, similarities = exact.nearest_neighbors(gallery.embedding[queries], kept, gallery.embedding)
+    rows, similarities = gallery.nearest(gallery.embedding[queries], kept)
     present, absent = [], []
     for start in tqdm(range(0, len(queries), TOGETHER), desc="calibrate", unit="block", leave=False, delay=2):
         block = range(start, min(start + TOGETHER, len(queries)))

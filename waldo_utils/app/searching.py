@@ -24,6 +24,7 @@ from waldo_utils.models.onnx_forward import Forward, features_of
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.models.scorer import GALLERY, QUERY, Scorer
 from waldo_utils.retrieval import exact
+from waldo_utils.retrieval.feature_store import Rows
 from waldo_utils.retrieval.features import average_maps
 from waldo_utils.retrieval.reranking import PAIRS
 from waldo_utils.study import Study
@@ -63,15 +64,22 @@ class Models:
 class Gallery:
     """Photos that can be found, with their features."""
 
-    embedding: np.ndarray  # (N, D) float32, unit length
-    local: np.ndarray  # (N, D, h, w) float16
+    embedding: np.ndarray | Rows  # (N, D) float32, unit length; of a large index float16 on the disk
+    local: np.ndarray | Rows  # (N, D, h, w) float16
     names: list[str]
     products: np.ndarray  # (N,) str, "" where it is not known
     categories: np.ndarray  # (N,) str, "" where it is not known
     photo: Callable[[int], Image.Image]
+    search: Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]] | None = None  # None: an exact one
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def nearest(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return neighbors (Q, k) of (Q, D) features of unit length, and their similarities."""
+        if self.search is None:
+            return exact.nearest_neighbors(queries, k, self.embedding)
+        return self.search(queries, k)
 
 
 @dataclass(frozen=True)
@@ -315,7 +323,7 @@ def search(
     embedding, local = features(models, pixels[None])
     clock.append(time.perf_counter())
     wanted = min(depth + (exclude is not None), len(gallery))
-    rows, similarities = (found[0] for found in exact.nearest_neighbors(embedding, wanted, gallery.embedding))
+    rows, similarities = (found[0] for found in gallery.nearest(embedding, wanted))
     if exclude is not None:
         keep = np.flatnonzero(rows != exclude)[:depth]
         rows, similarities = rows[keep], similarities[keep]
