@@ -9,11 +9,13 @@ import textwrap
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 from waldo_utils.disk import faults, files, homes, locks
 from waldo_utils.disk.paths import given
+from waldo_utils.engines import commands as engine_commands
 from waldo_utils.own import commands as own
 from waldo_utils.run import kernels, pipeline
 from waldo_utils.study import PROFILES
@@ -26,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # names of photos in letters the terminal lacks
     kernels.keep_memory()
     try:
-        if options.command in ("run", "status", "readme") or (
+        if options.command in ("run", "status", "readme", "train-study") or (
             options.command == "demo" and not options.index
         ):
             homes.require_checkout(options.command)
@@ -58,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_photos(commands)
     own.add(commands, _command, _add_model)
     _add_measurements(commands)
+    engine_commands.add(partial(_command, commands), _add_profile)
     return parser
 
 

@@ -26,6 +26,7 @@ COMMANDS = [
     "search",
     "benchmark",
     "demo",
+    "train-study",
 ]
 # One word per thing, whatever the command.
 WORDS = {"FOLDER", "FILE", "FILE.csv", "FILE.png", "PHOTO", "NAME", "NAME=VALUE", "NOTEBOOK", "N", "X,Y,W,H"}

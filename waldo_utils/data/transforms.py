@@ -27,17 +27,22 @@ class TrainTransform:
         """Return (3, size, size) in [0, 1] of a (3, h, w) uint8 photo."""
         return self.batch([photo], generator)[0] / 255
 
-    def batch(self, photos: list[Tensor], generator: torch.Generator) -> Tensor:
-        """Return (B, 3, size, size) uint8, channels last, of B photos, each (3, h, w) uint8."""
+    def batch(
+        self, photos: list[Tensor], generator: torch.Generator, places: np.ndarray | None = None
+    ) -> Tensor:
+        """Return (B, 3, size, size) uint8, channels last, of B photos, each (3, h, w) uint8; of those at
+        `places` alone, where given, cropped as with all the others."""
         crops = self.crops(np.array([photo.shape[1:] for photo in photos]), generator).tolist()
         mirrored = (torch.rand(len(photos), generator=generator) < self.flip).tolist()
-        result = torch.empty(len(photos), self.size, self.size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
-        for i, (photo, (top, left, height, width)) in enumerate(zip(photos, crops, strict=True)):
-            crop = photo[None, :, top : top + height, left : left + width]
+        places = range(len(photos)) if places is None else places
+        result = torch.empty(len(places), self.size, self.size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
+        for i, place in enumerate(places):
+            top, left, height, width = crops[place]
+            crop = photos[place][None, :, top : top + height, left : left + width]
             square = torch.nn.functional.interpolate(
                 crop, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False
             )
-            result[i] = square[0].flip(2) if mirrored[i] else square[0]
+            result[i] = square[0].flip(2) if mirrored[place] else square[0]
         return result
 
     def crops(self, shapes: np.ndarray, generator: torch.Generator) -> np.ndarray:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from waldo_utils import ranks
 from waldo_utils.disk import locks
 from waldo_utils.disk.files import sha256, write_atomically
 from waldo_utils.disk.homes import WORK as ROOT
@@ -45,6 +46,7 @@ INPUTS = {
 }
 PACKAGE = Path(__file__).parents[1]
 FEATURE_CODE = (
+    "ranks.py",
     "data/deep_photos.py",
     "data/photo_cache.py",
     "data/reading.py",
@@ -119,6 +121,8 @@ def lock_path(study: Study) -> Path:
 def save(study: Study, name: str, write: Callable[[Path], None]) -> Path:
     """Write the artifact `name` (for example "global/seed0/weights.safetensors") and its record.
 
+    Of several processes the first one writes, and the others wait for it.
+
     Args:
         study: the settings that produced it.
         name: path below the study's data folder; its first part must be a key of `WRITERS`.
@@ -129,19 +133,27 @@ def save(study: Study, name: str, write: Callable[[Path], None]) -> Path:
         locks.Held: another process writes for this profile.
     """
     path = data_folder(study) / name
-    record = path.with_suffix(".json")
-    with locks.writing(lock_path(study)):
-        record.unlink(missing_ok=True)
-        write_atomically(path, write)
-        content = {
-            "settings": _settings(study, name),
-            "inputs": _inputs(study, name),
-            "code": _code(CODE[name.split("/")[0]]),
-            "sha256": sha256(path),
-        }
-        text = json.dumps(content, indent=2)
-        write_atomically(record, lambda partial: partial.write_text(text, encoding="utf-8"))
+    if ranks.first():
+        with locks.writing(lock_path(study)):
+            _write(study, name, path, write)
+    ranks.wait()
     return path
+
+
+def _write(study: Study, name: str, path: Path, write: Callable[[Path], None]) -> None:
+    """Do what `save` does, under the profile's lock."""
+    record = path.with_suffix(".json")
+    record.unlink(missing_ok=True)
+    write_atomically(path, write)
+    content = {
+        "settings": _settings(study, name),
+        "inputs": _inputs(study, name),
+        "code": _code(CODE[name.split("/")[0]]),
+        "processes": ranks.WORLD,
+        "sha256": sha256(path),
+    }
+    text = json.dumps(content, indent=2)
+    write_atomically(record, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def find(study: Study, name: str) -> Path:
@@ -375,8 +387,9 @@ def _first_hash(path: Path) -> str:
 def _unfinished(study: Study, name: str, code: tuple[str, ...]) -> Path:
     """Return a path whose name tells what the unfinished artifact `name` is being made from, to write
     there."""
-    with locks.writing(lock_path(study)):
-        pass
+    if ranks.first():
+        with locks.writing(lock_path(study)):
+            pass
     facts = json.dumps([_settings(study, name), _inputs(study, name), _code(code)], sort_keys=True)
     return data_folder(study) / f"{name}_{hashlib.sha256(facts.encode()).hexdigest()[:12]}"
 

@@ -53,14 +53,16 @@ class PhotoBatches:
     def _generator(self, i: int) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed * 1_000_003 + i)
 
-    def loader(self, start: int = 0, threads: int | None = None) -> Iterator[Tensor]:
+    def loader(self, start: int = 0, threads: int | None = None, stop: int | None = None) -> Iterator[Tensor]:
         """Yield the batches in order, on the device that models run on, channels last.
 
         Args:
             start: the first of them.
             threads: that prepare batches while the network works; 0: each when it is asked for;
                 None: as suits the machine.
+            stop: the first that is not wanted any more; None: all are.
         """
+        stop = len(self) if stop is None else stop
         threads = loader_threads() if threads is None else threads
         pinned = device().type == "cuda"  # page-locked memory is copied while the GPU computes
 
@@ -69,12 +71,12 @@ class PhotoBatches:
 
         def prepared() -> Iterator[Tensor]:
             if not threads:
-                yield from map(prepare, range(start, len(self)))
+                yield from map(prepare, range(start, stop))
                 return
             waiting: deque = deque()
             with ThreadPoolExecutor(threads) as pool:
                 try:
-                    for i in range(start, len(self)):
+                    for i in range(start, stop):
                         waiting.append(pool.submit(prepare, i))
                         if len(waiting) > threads:
                             yield waiting.popleft().result()
@@ -89,10 +91,26 @@ class PhotoBatches:
 
 
 class CropBatches(PhotoBatches):
-    """Batches of random crops for training, each (B, 3, size, size) uint8; see `PhotoBatches`."""
+    """Batches of random crops for training, each (B, 3, size, size) uint8; see `PhotoBatches`.
 
-    def __init__(self, photos: Sequence[Tensor], batches: list[np.ndarray], crop: TrainTransform, seed: int):
+    Args:
+        own: of each batch the places of the photos that are wanted, which are cropped as in the whole batch;
+            None: all are.
+    """
+
+    def __init__(
+        self,
+        photos: Sequence[Tensor],
+        batches: list[np.ndarray],
+        crop: TrainTransform | None,
+        seed: int,
+        own: list[np.ndarray] | None = None,
+    ):
         super().__init__(photos, batches, crop, seed)
+        self.own = own
 
     def __getitem__(self, i: int) -> Tensor:
-        return self.transform.batch(self._photos(i), self._generator(i))
+        return self.transform.batch(self._photos(i), self._generator(i), self._own(i))
+
+    def _own(self, i: int) -> np.ndarray | None:
+        return None if self.own is None else self.own[i]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from waldo_utils import ranks
 from waldo_utils.disk.resumable import ResumableArrays, fingerprint
 from waldo_utils.models.devices import device
 from waldo_utils.models.image_model import ImageModel
@@ -23,7 +24,7 @@ def extract_features(
     batch: int = 64,
     partial: Path | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the global and local features of photos.
+    """Compute the global and local features of photos; several processes share them by batches.
 
     Args:
         model: the image model; it is put into eval mode.
@@ -33,8 +34,7 @@ def extract_features(
         batch: photos per forward pass.
         partial: a folder that keeps what is done until all is, so that a killed extraction goes on there;
             None: nothing is kept. It tells other weights, transforms and numbers of photos by itself, other
-                photos
-            by its name: see `artifacts.partial_path`.
+            photos by its name: see `artifacts.partial_path`. Processes that share the photos keep nothing.
 
     Returns:
         Global features (N, D) float32, unit length, and local features (N, D, h, w) float16.
@@ -52,14 +52,22 @@ def extract_features(
         batch,
         len(photos),
     )
-    kept = ResumableArrays(partial, len(photos), content)
-    start = kept.done // batch
-    loader = PhotoBatches(photos, parts, transform).loader(start)
+    own = ranks.share(len(parts))
+    kept = ResumableArrays(partial if ranks.WORLD == 1 else None, sum(map(len, parts[own])), content)
+    start = own.start + kept.done // batch
+    loader = PhotoBatches(photos, parts, transform).loader(start, stop=own.stop)
     forward = features_of(model)
-    for images in tqdm(loader, initial=start, total=len(parts), desc="extract features", unit="batch"):
+    for images in tqdm(
+        loader,
+        initial=start,
+        total=own.stop,
+        desc="extract features",
+        unit="batch",
+        disable=not ranks.first(),
+    ):
         embedding, local = forward(images)
         kept.append(embedding.float().cpu().numpy(), local.to(torch.float16).cpu().numpy())
-    embedding, local = kept.finish()
+    embedding, local = ranks.gather_arrays(kept.finish())
     return embedding, local
 
 
@@ -83,9 +91,17 @@ def average_maps(
     rows = np.arange(len(photos))
     parts = [rows[i : i + batch] for i in range(0, len(rows), batch)]
     forward = map_of(model)
-    loader = PhotoBatches(photos, parts, transform).loader()
+    own = ranks.share(len(parts))
+    loader = PhotoBatches(photos, parts, transform).loader(own.start, stop=own.stop)
     averages = [
         forward(images).float().mean(dim=(2, 3)).cpu().numpy()
-        for images in tqdm(loader, total=len(parts), desc="average the last map", unit="batch")
+        for images in tqdm(
+            loader,
+            total=own.stop - own.start,
+            desc="average the last map",
+            unit="batch",
+            disable=not ranks.first(),
+        )
     ]
-    return np.concatenate(averages)
+    (joined,) = ranks.gather_arrays([np.concatenate(averages)] if averages else [])
+    return joined

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from waldo_utils import ranks
 from waldo_utils.disk.resumable import ResumableArrays, fingerprint
 from waldo_utils.evaluation.metrics import recall_at_k
 from waldo_utils.models.devices import autocast, device
@@ -34,7 +35,7 @@ def rerank_scores(
 ) -> np.ndarray:
     """Score every query against each of its neighbors with the transformer; `retrieval.reorder` sorts by it.
 
-    Beside the features, which may be mapped from files, it holds at most `CODES` bytes of photos' codes
+    Several processes share the queries. Beside the features, which may be mapped from files, it holds at most `CODES` bytes of photos' codes
     and the activations of `PAIRS` pairs, however many queries there are.
 
     Args:
@@ -72,13 +73,15 @@ def rerank_scores(
     if not len(neighbors):
         return np.empty(neighbors.shape, dtype=np.float32)
     content = partial and fingerprint(reranker, query_local, gallery_local, neighbors, precision, again)
-    kept = ResumableArrays(partial, len(neighbors), content)
+    own = ranks.share(len(neighbors))
+    kept = ResumableArrays(partial if ranks.WORLD == 1 else None, own.stop - own.start, content)
     # A block's codes fit in memory whatever the gallery's size: those of its queries and of their neighbors.
     places = query_local.shape[2] * query_local.shape[3]  # of a map
     query_bytes = max(scorer.photo_bytes(places) * (depth + 1), exact.photo_bytes(places) * (again + 1))
     block = max(1, CODES // query_bytes)  # queries
-    for start in tqdm(range(kept.done, len(neighbors), block), desc="rerank", unit="block", delay=10):
-        shortlist = neighbors[start : start + block]  # (b, K)
+    starts = range(own.start + kept.done, own.stop, block)
+    for start in tqdm(starts, desc="rerank", unit="block", delay=10, disable=not ranks.first()):
+        shortlist = neighbors[start : min(start + block, own.stop)]  # (b, K)
         query = np.arange(start, start + len(shortlist))
         scores = _shortlist_scores(scorer, query_local, gallery_local, query, shortlist)  # (b, K)
         # The best again in full precision; the rough rest is lowered as a whole until it lies behind them.
@@ -92,7 +95,7 @@ def rerank_scores(
             np.put_along_axis(scores, best, finer, axis=1)
             np.put_along_axis(scores, others, rough - np.maximum(ahead, 0), axis=1)
         kept.append(scores)
-    return _finite(*kept.finish())
+    return _finite(*ranks.gather_arrays(kept.finish()))
 
 
 def _shortlist_scores(

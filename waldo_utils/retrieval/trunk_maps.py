@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from waldo_utils import ranks
 from waldo_utils.data.transforms import TestTransform, TrainTransform
 from waldo_utils.disk.resumable import ResumableArrays, fingerprint
 from waldo_utils.models.devices import device
@@ -40,30 +41,41 @@ class TrunkMaps(Sequence):
         """Return a view of some photos, in the order of `rows`."""
         return TrunkMaps(self.maps, self.rows[np.asarray(rows)])
 
-    def draw(self, rows: Sequence[int], generator: torch.Generator) -> Tensor:
-        """Return a (B, c, h, w) float16 batch: of each photo in `rows` one of its views."""
+    def draw(
+        self, rows: Sequence[int], generator: torch.Generator, places: np.ndarray | None = None
+    ) -> Tensor:
+        """Return a (B, c, h, w) float16 batch: of each photo in `rows` one of its views; of those at `places`
+        alone, where given, drawn as with all the others."""
         views = torch.randint(self.maps.shape[1], (len(rows),), generator=generator).numpy()
-        return torch.from_numpy(self.maps[self.rows[np.asarray(rows)], views])
+        places = slice(None) if places is None else places
+        return torch.from_numpy(self.maps[self.rows[np.asarray(rows)][places], views[places]])
 
 
 class ViewBatches(CropBatches):
     """Batches for training from the trunk's maps, a view of each photo drawn at random: (B, c, h, w)
     float16."""
 
-    def __init__(self, photos: TrunkMaps, batches: list[np.ndarray], seed: int):
-        super().__init__(photos, batches, None, seed)
+    def __init__(
+        self, photos: TrunkMaps, batches: list[np.ndarray], seed: int, own: list[np.ndarray] | None = None
+    ):
+        super().__init__(photos, batches, None, seed, own)
 
     def __getitem__(self, i: int) -> Tensor:
-        return self.photos.draw(self.batches[i], self._generator(i))
+        return self.photos.draw(self.batches[i], self._generator(i), self._own(i))
 
 
 def training_batches(
-    photos: Sequence[Tensor], batches: list[np.ndarray], crop: TrainTransform, seed: int
+    photos: Sequence[Tensor],
+    batches: list[np.ndarray],
+    crop: TrainTransform,
+    seed: int,
+    own: list[np.ndarray] | None = None,
 ) -> CropBatches:
-    """Return the batches of an epoch: crops of photos, or views of the trunk's maps (see `PhotoBatches`)."""
+    """Return the batches of an epoch, or one process's part of them: crops of photos, or views of the trunk's
+    maps (see `CropBatches`)."""
     if isinstance(photos, TrunkMaps):
-        return ViewBatches(photos, batches, seed)
-    return CropBatches(photos, batches, crop, seed)
+        return ViewBatches(photos, batches, seed, own)
+    return CropBatches(photos, batches, crop, seed, own)
 
 
 @torch.no_grad()
@@ -108,18 +120,25 @@ def compute_trunk_maps(
     content = partial and fingerprint(
         model, vars(plain), vars(crop) if crop else None, views, seed, batch, len(photos)
     )
-    kept = ResumableArrays(partial, len(photos), content)
-    start = kept.done // batch
-    loaders = [PhotoBatches(photos, parts, plain).loader(start)]
+    own = ranks.share(len(parts))
+    count = sum(map(len, parts[own]))
+    kept = ResumableArrays(partial if ranks.WORLD == 1 else None, count, content)
+    start = own.start + kept.done // batch
+    loaders = [PhotoBatches(photos, parts, plain).loader(start, stop=own.stop)]
     loaders += [
-        CropBatches(photos, parts, crop, seed * 1000 + view).loader(start) for view in range(1, views)
+        CropBatches(photos, parts, crop, seed * 1000 + view).loader(start, stop=own.stop)
+        for view in range(1, views)
     ]
     with tqdm(
-        total=len(photos) * views, initial=kept.done * views, desc="compute the trunk", unit="photo"
+        total=count * views,
+        initial=kept.done * views,
+        desc="compute the trunk",
+        unit="photo",
+        disable=not ranks.first(),
     ) as bar:
         for images in zip(*loaders, strict=True):
             maps = [trunk(view).to(torch.float16).cpu().numpy() for view in images]  # V of (B, c, h, w)
             kept.append(np.stack(maps, axis=1))
             bar.update(views * len(maps[0]))
-    (maps,) = kept.finish()
+    (maps,) = ranks.gather_arrays(kept.finish())
     return maps

@@ -13,7 +13,8 @@ from waldo_utils.study import PROFILES, ROOT
 
 SHOWN = ("photos", "mini", "paper")  # the profiles whose results are kept with the project
 ROOMS = (
-    "own", "app", "run", "experiments", "training", "figures", "retrieval", "data", "miniature", "evaluation", "models", "disk",
+    "engines", "own", "app", "run", "experiments", "training", "figures", "retrieval", "data", "miniature", "evaluation",
+    "models", "disk",
 )  # fmt: skip
 """The rooms of the package, from the top: each may import from those below it."""
 

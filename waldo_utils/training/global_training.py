@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from waldo_utils import ranks
 from waldo_utils.data.transforms import TrainTransform
 from waldo_utils.models.devices import autocast, device
 from waldo_utils.models.image_model import ImageModel
@@ -15,9 +16,7 @@ from waldo_utils.retrieval.trunk_maps import training_batches
 from waldo_utils.study import GlobalStage
 from waldo_utils.training.loop import fit, progress
 from waldo_utils.training.losses import contrastive_loss
-from waldo_utils.training.samplers import (
-    identity_batches,
-)
+from waldo_utils.training.samplers import identity_batches
 
 
 def train_global(
@@ -56,16 +55,21 @@ def train_global(
             `watch`.
 
     Raises:
-        ValueError: a loss is not finite, the checkpoint is broken or another training's, or
-            `settings.micro_batch` is set and BatchNorm trains.
+        ValueError: a loss is not finite, the checkpoint is broken or another training's, `settings.micro_batch`
+            is set or processes share the batch and BatchNorm trains, or these are more than its photos.
     """
+    if settings.batch < ranks.WORLD:
+        raise ValueError(
+            f"{ranks.WORLD} processes cannot share a batch of {settings.batch} photos: start fewer"
+        )
     transform = TrainTransform(settings.size, scale=settings.crop_scale, flip=settings.flip)
 
     def steps_from(epoch: int, start: int) -> Iterator[Tensor]:
         rng = np.random.default_rng([seed, epoch])
         batches = list(identity_batches(labels, settings.batch, settings.photos_per_product, rng, families))
         model.train(settings.start == "random")
-        loader = training_batches(photos, batches, transform, seed=1000 * seed + epoch).loader(start)
+        own = [np.arange(len(batch))[ranks.share(len(batch))] for batch in batches]
+        loader = training_batches(photos, batches, transform, 1000 * seed + epoch, own).loader(start)
         for images, batch in zip(progress(loader, epoch, start, len(batches)), batches[start:], strict=True):
             yield global_gradients(model, images, torch.from_numpy(labels[batch]), settings)
 
@@ -93,6 +97,10 @@ def train_global(
 def global_gradients(model: ImageModel, images: Tensor, labels: Tensor, settings: GlobalStage) -> Tensor:
     """Add the gradients of the contrastive loss over a batch to the model's and return the loss, detached.
 
+    Of several processes each embeds its share of the batch and goes backward through that alone; all see the
+    loss of the whole batch, of which each returns an equal part. The sum of their gradients is that of one
+    process.
+
     With `settings.micro_batch`, by gradient caching (Gao et al. 2021, arXiv 2101.06983): the embeddings of
     the whole batch without a graph, the loss's gradient by them, then one micro-batch after the other forward
     again and backward from its part of that gradient. The gradients are the same, the activations those of
@@ -100,8 +108,8 @@ def global_gradients(model: ImageModel, images: Tensor, labels: Tensor, settings
 
     Args:
         model: the image model.
-        images: a batch of photos or of the trunk's maps, see `ImageModel.feature_map`.
-        labels: (B,) product of each, in main memory.
+        images: a batch of photos or of the trunk's maps, see `ImageModel.feature_map`; this process's share.
+        labels: (B,) product of each of the whole batch, in main memory.
         settings: the temperature and the micro-batch.
 
     Raises:
@@ -112,21 +120,31 @@ def global_gradients(model: ImageModel, images: Tensor, labels: Tensor, settings
         with autocast(model.backbone.depthwise):
             return model.global_features(model.feature_map(part))
 
-    if settings.micro_batch is None:
-        loss = contrastive_loss(embed(images), labels, settings.temperature)
-        loss.backward()
-        return loss.detach()
+    whole = settings.micro_batch is None
+    if not whole or ranks.WORLD > 1:
+        _check_still(
+            model, f"{ranks.WORLD} processes need" if whole else f"micro_batch {settings.micro_batch} needs"
+        )
+    parts = images.split(settings.micro_batch or len(images))
+    with torch.set_grad_enabled(whole):
+        own = torch.cat([embed(part) for part in parts])  # (B / processes, D)
+    embeddings = ranks.gather(own.detach(), len(labels)).requires_grad_()  # (B, D)
+    loss = contrastive_loss(embeddings, labels, settings.temperature)
+    (gradient,) = torch.autograd.grad(loss, embeddings)
+    gradient = gradient[ranks.share(len(labels))]  # (B / processes, D)
+    if whole:
+        own.backward(gradient)
+    else:
+        for part, part_gradient in zip(parts, gradient.split(settings.micro_batch), strict=True):
+            embed(part).backward(part_gradient)
+    return loss.detach() / ranks.WORLD
+
+
+def _check_still(model: ImageModel, who: str) -> None:
+    """Refuse layers that would embed a photo differently the second time or beside others."""
     for name, module in model.named_modules():
         if module.training and isinstance(module, nn.modules.batchnorm._BatchNorm | nn.Dropout):
             raise ValueError(
-                f"micro_batch {settings.micro_batch} needs BatchNorm and dropout in eval mode, but {name} trains: "
-                "set micro_batch to None or start from trained weights"
+                f"{who} BatchNorm and dropout in eval mode, but {name} trains: "
+                "set micro_batch to None and train in one process, or start from trained weights"
             )
-    parts = images.split(settings.micro_batch)
-    with torch.no_grad():
-        embeddings = torch.cat([embed(part) for part in parts])  # (B, D)
-    loss = contrastive_loss(embeddings.requires_grad_(), labels, settings.temperature)
-    (gradient,) = torch.autograd.grad(loss, embeddings)  # (B, D)
-    for part, part_gradient in zip(parts, gradient.split(settings.micro_batch), strict=True):
-        embed(part).backward(part_gradient)
-    return loss.detach()

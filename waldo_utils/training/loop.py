@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from waldo_utils import ranks
 from waldo_utils.disk.artifacts import write_atomically
 from waldo_utils.models.devices import device
 
@@ -54,6 +55,7 @@ def fit(
 
     `steps_from(epoch, start)` leaves the gradients of one step after the other, from `start` on, in the
     parameters and yields the losses. `rates` are the parts of `trained` with the learning rate of each.
+    Several processes each leave a share of gradient and loss, which is added up here; the first one saves.
     """
     optimizer = new_optimizer(optimizer_name, rates, weight_decay)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(steps, epochs, drops))
@@ -63,6 +65,8 @@ def fit(
         return score | (watch(epoch) if watch else {})
 
     def save() -> None:
+        if not ranks.first():
+            return
         state = {
             "weights": trained.state_dict(),
             "best": best,
@@ -82,10 +86,12 @@ def fit(
         log, best = [row(0, float("nan"), 0.0)], copy.deepcopy(trained.state_dict())
         step, total, seconds = 0, torch.zeros((), device=device()), 0.0
 
+    ranks.check_same((checkpoint.name, len(log), step))
     optimizer.zero_grad(set_to_none=True)
     for epoch in range(len(log), epochs + 1):
         looked = saved = time.monotonic()
         for loss in steps_from(epoch, step):
+            loss = ranks.add_gradients(trained.parameters(), loss)
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad(set_to_none=True)
@@ -137,7 +143,9 @@ def _resume(
 
 
 def progress(loader: Iterator[Tensor], epoch: int, start: int, steps: int) -> tqdm:
-    return tqdm(loader, initial=start, total=steps, desc=f"epoch {epoch}", unit="batch")
+    return tqdm(
+        loader, initial=start, total=steps, desc=f"epoch {epoch}", unit="batch", disable=not ranks.first()
+    )
 
 
 def schedule(steps: int, epochs: int, drops: tuple[int, ...]) -> Callable[[int], float]:

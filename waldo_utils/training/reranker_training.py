@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from waldo_utils import ranks
 from waldo_utils.data.transforms import TrainTransform
 from waldo_utils.models.devices import autocast, device
 from waldo_utils.models.image_model import ImageModel
@@ -82,13 +83,18 @@ def train_reranker(
         batches = _reranker_batches(labels, negatives, settings, np.random.default_rng([seed, epoch]))
         trained.eval()
         rows = [photos_of_batch for photos_of_batch, _ in batches]
-        loader = training_batches(photos, rows, transform, seed=1000 * seed + epoch).loader(start)
-        for images, (_, lists) in zip(
-            progress(loader, epoch, start, len(batches)), batches[start:], strict=True
+        own, lists_of = zip(*(own_lists(lists) for _, lists in batches), strict=True)
+        loader = training_batches(photos, rows, transform, 1000 * seed + epoch, list(own)).loader(start)
+        for images, lists, (_, whole) in zip(
+            progress(loader, epoch, start, len(batches)), lists_of[start:], batches[start:], strict=True
         ):
+            if not len(lists):  # fewer lists than processes
+                yield torch.zeros((), device=device())
+                continue
             with autocast(model.backbone.depthwise):
                 features = last_map(images)
-            yield reranker_gradients(model, reranker, features, torch.from_numpy(lists).to(device()))
+            lists = torch.from_numpy(lists).to(device())
+            yield reranker_gradients(model, reranker, features, lists, len(lists) / len(whole))
 
     try:
         return fit(
@@ -127,8 +133,19 @@ def _reranker_batches(
     return [(part.ravel(), candidate_lists(len(part), settings.group, rng)) for part in parts]
 
 
+def own_lists(lists: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the photos of a batch that this process needs, as places in it, and its share of the lists, as
+    places among these photos."""
+    places, own = np.unique(lists[ranks.share(len(lists))], return_inverse=True)
+    return places, own.reshape(-1, lists.shape[1])
+
+
 def reranker_gradients(
-    model: ImageModel, reranker: RerankingTransformer, features: Tensor, lists: Tensor
+    model: ImageModel,
+    reranker: RerankingTransformer,
+    features: Tensor,
+    lists: Tensor,
+    weight: float = 1.0,
 ) -> Tensor:
     """Add the gradients of the reranker's loss over a batch to the models' and return the loss, detached.
 
@@ -138,6 +155,7 @@ def reranker_gradients(
             gradients.
         lists: (B, 2 + n) places in it: an anchor, a photo of its product, n photos of others.
             One wrong candidate makes a pair for `pair_loss`, several a list for `list_loss`.
+        weight: share of these lists in the batch that several processes share.
     """
     candidates = lists[:, 1:]  # (B, 1 + n): the right one first
     anchors = lists[:, :1].expand_as(candidates)
@@ -147,5 +165,6 @@ def reranker_gradients(
     right = torch.zeros_like(logits, dtype=torch.bool)
     right[:, 0] = True
     loss = pair_loss(logits[:, 0], logits[:, 1]) if logits.shape[1] == 2 else list_loss(logits, right)
+    loss = loss * weight
     loss.backward()
     return loss.detach()

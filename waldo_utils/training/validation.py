@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from torch import Tensor
 
+from waldo_utils import ranks
 from waldo_utils.evaluation import metrics
 from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.reranker import RerankingTransformer
@@ -32,7 +33,7 @@ def global_recall(
     """
     embedding, _ = extract_features(model, photos, transform)
     neighbors, _ = exact.nearest_within(embedding, 1, sets)
-    return metrics.recall_at_k(neighbors, labels, labels, 1)
+    return ranks.agreed(metrics.recall_at_k(neighbors, labels, labels, 1))
 
 
 def reranked_recall(
@@ -52,7 +53,7 @@ def reranked_recall(
     """
     _, local = extract_features(model, photos, transform)
     scores = rerank_scores(reranker, local, local, neighbors)
-    return metrics.recall_at_k(exact.reorder(neighbors, scores), labels, labels, 1)
+    return ranks.agreed(metrics.recall_at_k(exact.reorder(neighbors, scores), labels, labels, 1))
 
 
 def first_hits(embedding: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Doors to engines that need more than one machine, each imported only when asked: torchrun, Ray, Qdrant."""
