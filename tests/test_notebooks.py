@@ -14,8 +14,9 @@ import torture
 
 from waldo_utils.disk.artifacts import data_folder, load_table, results_folder
 from waldo_utils.evaluation import reported
-from waldo_utils.experiments import benchmark, methods
+from waldo_utils.experiments import methods
 from waldo_utils.run import pipeline
+from waldo_utils.speed import benchmark
 from waldo_utils.study import PROFILES, ROOT
 
 STUDY = PROFILES["smoke"]

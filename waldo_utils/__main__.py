@@ -8,7 +8,6 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +17,7 @@ from waldo_utils.disk.paths import given
 from waldo_utils.engines import commands as engine_commands
 from waldo_utils.own import commands as own
 from waldo_utils.run import kernels, pipeline
+from waldo_utils.speed import commands as speed_commands
 from waldo_utils.study import PROFILES
 
 
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_study(commands)
     _add_photos(commands)
     own.add(commands, _command, _add_model)
-    _add_measurements(commands)
+    speed_commands.add(commands, _command, _add_profile)
     engine_commands.add(partial(_command, commands), _add_profile)
     return parser
 
@@ -242,23 +242,6 @@ def _add_photos(commands: argparse._SubParsersAction) -> None:
     demo.add_argument("--no-browser", action="store_true", help="only serve the page")
 
 
-def _add_measurements(commands: argparse._SubParsersAction) -> None:
-    benchmark = _command(
-        commands, "benchmark", _benchmark, "measure search and reranking on this machine",
-        "Methods take turns, so that their ratios hold on a busy machine too.", "--profile smoke",
-    )  # fmt: skip
-    benchmark.add_argument(
-        "--full", action="store_true", help="galleries up to a million photos (half an hour)"
-    )
-    _add_profile(benchmark, "whose features galleries are drawn like")
-    benchmark.add_argument(
-        "--output",
-        type=given,
-        metavar="FOLDER",
-        help="of the tables (default: results/benchmarks with --full)",
-    )
-
-
 # ---------------------------------------------------------------- what then happens
 
 
@@ -415,31 +398,6 @@ def _search(options: argparse.Namespace) -> int:
         share = "" if opened.share is None else f", {opened.share:.1%} of the exact neighbors are found"
         print(f"index: {folder} ({len(opened.gallery)} photos{share})\nmodels: {models.weights}\n{verdict}\n")
         print(shown.drop(columns="row").round({"score": 2, "similarity": 3}).to_string(index=False))
-    return 0
-
-
-def _benchmark(options: argparse.Namespace) -> int:
-    import torch
-
-    from waldo_utils.disk import artifacts
-    from waldo_utils.experiments import benchmark
-
-    study = pipeline.find_profile(options.profile)
-    plan = benchmark.PLANS["full" if options.full else "default"]
-    output = options.output or (benchmark.FOLDER if options.full else None)
-    if output:
-        files.check_writable(output)
-    manifest = artifacts.load_frame(study, "data/manifest")
-    embedding = artifacts.load_array(study, f"global/seed{study.seeds[0]}/test_features")
-    facts = benchmark.machine() | {"plan": asdict(plan), "profile": study.name}
-    print(f"{facts['processor']}, {torch.get_num_threads()} threads, load {facts['load']:.1f} at the start")
-    labels = manifest.label[manifest.split == "test"].to_numpy()
-    for name, table in benchmark.measure(plan, embedding, labels):
-        text = table.to_string(index=False, float_format="{:.3g}".format, na_rep="not run")
-        print(f"\n{name}\n{text}", flush=True)
-        if output:
-            benchmark.save(name, table, output, facts)
-            print(f"written to {output / name}.csv", flush=True)
     return 0
 
 

@@ -27,9 +27,23 @@ COMMANDS = [
     "benchmark",
     "demo",
     "train-study",
+    "train",
+    "export",
 ]
 # One word per thing, whatever the command.
-WORDS = {"FOLDER", "FILE", "FILE.csv", "FILE.png", "PHOTO", "NAME", "NAME=VALUE", "NOTEBOOK", "N", "X,Y,W,H"}
+WORDS = {
+    "FOLDER",
+    "FILE",
+    "PLACE",
+    "FILE.csv",
+    "FILE.png",
+    "PHOTO",
+    "NAME",
+    "NAME=VALUE",
+    "NOTEBOOK",
+    "N",
+    "X,Y,W,H",
+}
 
 
 def parsers():

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from waldo_utils.experiments import benchmark
 from waldo_utils.run import markdown, pages, readme
+from waldo_utils.speed import benchmark
 
 
 def test_fractions_stand_in_per_cent_with_their_intervals_and_what_is_constant_below():

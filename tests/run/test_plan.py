@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from waldo_utils import __main__ as command_line
-from waldo_utils.run import plan, rates
+from waldo_utils.run import plan
 from waldo_utils.run.plan import Sizes
-from waldo_utils.run.rates import Machine
+from waldo_utils.speed import rates
+from waldo_utils.speed.rates import Machine
 from waldo_utils.study import PROFILES, find_profile
 
 SMALL = Sizes(train=100, validation=10, test=50, test_products=10, transfer_train=6, transfer_test=4)

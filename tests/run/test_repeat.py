@@ -8,8 +8,8 @@ import pytest
 from test_pipeline import STAGES, folders, write_notebook  # noqa: F401
 
 from waldo_utils.disk import artifacts
-from waldo_utils.experiments import benchmark
 from waldo_utils.run import executed, pipeline, resources
+from waldo_utils.speed import benchmark
 from waldo_utils.study import PROFILES
 
 STUDY = PROFILES["smoke"]

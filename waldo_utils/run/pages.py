@@ -11,8 +11,8 @@ import pandas as pd
 from PIL import Image, ImageChops
 
 from waldo_utils.disk.files import write_atomically
-from waldo_utils.experiments import benchmark
 from waldo_utils.run import executed, markdown, pipeline, readme, resources
+from waldo_utils.speed import benchmark
 from waldo_utils.study import PROFILES, ROOT
 
 WRITTEN = "<!-- Written by `python -m waldo_utils readme`. -->"

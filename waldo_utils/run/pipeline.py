@@ -248,7 +248,7 @@ def _peak_gb() -> float:
 
 def _machine() -> str:
     """Return what the minutes of a run hang on, in words."""
-    from waldo_utils.experiments import benchmark
+    from waldo_utils.speed import benchmark
 
     facts = benchmark.machine()
     gpu = "" if facts["device"] == "cpu" else f", {facts['device']}"

@@ -9,8 +9,8 @@ import pandas as pd
 from waldo_utils.data import checks, manifests, places
 from waldo_utils.disk import artifacts
 from waldo_utils.experiments import ablations, depths, product_or_place, severities
-from waldo_utils.run import rates
-from waldo_utils.run.rates import Machine
+from waldo_utils.speed import rates
+from waldo_utils.speed.rates import Machine
 from waldo_utils.study import SharedPlaces, Study
 from waldo_utils.training.mixing import SHARES
 

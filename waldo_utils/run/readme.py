@@ -13,7 +13,7 @@ from waldo_utils.study import PROFILES, ROOT
 
 SHOWN = ("photos", "mini", "paper")  # the profiles whose results are kept with the project
 ROOMS = (
-    "engines", "own", "app", "run", "experiments", "training", "figures", "retrieval", "data", "miniature", "evaluation",
+    "engines", "own", "app", "run", "speed", "experiments", "training", "figures", "retrieval", "data", "miniature", "evaluation",
     "models", "disk",
 )  # fmt: skip
 """The rooms of the package, from the top: each may import from those below it."""

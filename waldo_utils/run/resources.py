@@ -25,7 +25,7 @@ def keep(results: Path, minutes: dict[str, float], peak_gb: float) -> None:
         minutes: of each notebook; all of them ran.
         peak_gb: memory of the notebook that needed most.
     """
-    from waldo_utils.experiments.benchmark import machine
+    from waldo_utils.speed.benchmark import machine
 
     facts = machine()
     row = {key: facts[key] for key in MACHINE} | {
@@ -41,7 +41,7 @@ def keep(results: Path, minutes: dict[str, float], peak_gb: float) -> None:
 
 def forget(results: Path) -> None:
     """Remove this machine's row and the profile's tables of clock times, so that a run measures them anew."""
-    from waldo_utils.experiments.benchmark import machine
+    from waldo_utils.speed.benchmark import machine
 
     facts = machine()
     _write(results, [row for row in rows(results) if not _same_machine(row, facts)])

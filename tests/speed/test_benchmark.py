@@ -7,11 +7,10 @@ import torch
 
 from waldo_utils.__main__ import main
 from waldo_utils.disk import artifacts
-from waldo_utils.experiments import benchmark
 from waldo_utils.figures import speed
-from waldo_utils.models import timing
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.models.scorer import GALLERY, QUERY, Scorer
+from waldo_utils.speed import benchmark, timing
 
 INDEXES = pd.DataFrame({
     "gallery": [100, 1000, 1000], "index": ["Flat", "Flat", "IVF,PQ32"], "effort": [0, 0, 16], "recall@1": [1, 1, 0.9],

@@ -151,7 +151,7 @@ def batch_memory(settings: GlobalStage, batches: Sequence[int], micro_batch: int
     for batch in batches:
         for size in (None, micro_batch):
             values = [settings.backbone, settings.size, settings.views, batch, size]
-            command = [sys.executable, "-m", "waldo_utils.experiments.training_speed", json.dumps(values)]
+            command = [sys.executable, "-m", "waldo_utils.speed.training_speed", json.dumps(values)]
             package = Path(__file__).parents[2]
             peak = subprocess.run(command, cwd=package, capture_output=True, text=True, check=True).stdout
             way = "whole batch" if size is None else f"cached, {size} at once"

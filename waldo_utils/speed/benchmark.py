@@ -28,10 +28,10 @@ from waldo_utils.experiments import storage
 from waldo_utils.models.devices import device
 from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.reranker import RerankingTransformer
-from waldo_utils.models.timing import in_turns, matrix_rate, peak_memory, tf32
 from waldo_utils.retrieval import approximate
 from waldo_utils.retrieval.exact import nearest_neighbors, reorder
 from waldo_utils.retrieval.reranking import PAIRS, rerank_scores
+from waldo_utils.speed.timing import in_turns, matrix_rate, peak_memory, tf32
 from waldo_utils.study import Study
 
 FOLDER = WORK / "results" / "benchmarks"

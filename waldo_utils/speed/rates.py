@@ -14,14 +14,14 @@ from PIL import Image
 
 from waldo_utils.data.reading import read_photo, shrink
 from waldo_utils.data.transforms import TestTransform, TrainTransform
-from waldo_utils.experiments import training_speed
 from waldo_utils.models import starting_weights
 from waldo_utils.models.devices import device
 from waldo_utils.models.onnx_forward import features_of, trunk_of
-from waldo_utils.models.timing import peak_memory, synchronize
 from waldo_utils.retrieval.exact import nearest_neighbors
 from waldo_utils.retrieval.reranking import match_maps, pair_scores, rerank_scores
 from waldo_utils.retrieval.trunk_maps import TrunkMaps
+from waldo_utils.speed import training_speed
+from waldo_utils.speed.timing import peak_memory, synchronize
 from waldo_utils.study import GlobalStage, RerankerStage, Study
 
 SECONDS = 3.0  # that each rate is measured for

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from waldo_utils.experiments import training_speed
 from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.reranker import RerankingTransformer
+from waldo_utils.speed import training_speed
 from waldo_utils.study import PROFILES
 
 
