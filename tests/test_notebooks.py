@@ -241,7 +241,7 @@ def papermill(notebook, folder, profile):
 
 
 def test_a_notebook_runs_by_hand_from_any_folder(tmp_path):
-    ended = papermill("08_results.ipynb", tmp_path, "smoke")
+    ended = papermill("09_results.ipynb", tmp_path, "smoke")
     assert ended.returncode == 0, ended.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["out.ipynb"]  # what it writes goes where it belongs
     last = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[-1]
@@ -249,7 +249,7 @@ def test_a_notebook_runs_by_hand_from_any_folder(tmp_path):
 
 
 def test_an_unknown_profile_gives_the_sentence_of_the_command_line(tmp_path):
-    ended = papermill("08_results.ipynb", tmp_path, "smok")
+    ended = papermill("09_results.ipynb", tmp_path, "smok")
     assert ended.returncode != 0
     assert ended.stderr.strip().endswith(
         "ValueError: unknown profile 'smok': choose one of mini, smoke, photos, sop, paper, rehearsal"
@@ -260,7 +260,7 @@ def test_a_notebook_can_be_stepped_through_where_it_lies(monkeypatch):
     """As JupyterLab does it: the kernel starts in the notebook's folder, the profile is typed into its
     cell."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    notebook = nbformat.read(ROOT / "notebooks" / "08_results.ipynb", as_version=4)
+    notebook = nbformat.read(ROOT / "notebooks" / "09_results.ipynb", as_version=4)
     there = set((ROOT / "notebooks").iterdir())
     client = nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(ROOT / "notebooks")}})
     with client.setup_kernel():

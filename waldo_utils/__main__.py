@@ -120,7 +120,7 @@ def _add_study(commands: argparse._SubParsersAction) -> None:
     run.add_argument(
         "--measure", action="store_true", help="run everything again, and renew the times that are kept"
     )
-    run.add_argument("--only", metavar="NOTEBOOK", help="run a single notebook, for example 08_results")
+    run.add_argument("--only", metavar="NOTEBOOK", help="run a single notebook, for example 09_results")
     run.add_argument(
         "--param", action="append", default=[], metavar="NAME=VALUE", help="another notebook parameter"
     )

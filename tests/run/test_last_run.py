@@ -21,7 +21,7 @@ def record(tmp_path, monkeypatch):
 
 def test_the_minutes_of_each_machine_are_told(record):
     rows = [
-        {"processor": "A", "threads": 2, "minutes": {"02_train_global": 1.2, "08_results": 0.2}},
+        {"processor": "A", "threads": 2, "minutes": {"02_train_global": 1.2, "09_results": 0.2}},
         {"processor": "B", "threads": 8, "minutes": {"02_train_global": 0.5}},
     ]
     record.write_text(json.dumps(rows))
@@ -29,7 +29,7 @@ def test_the_minutes_of_each_machine_are_told(record):
     assert last_run.sentence(STUDY, "02_train_global") == (
         f"{said}1.2 minutes (A, 2 threads); 0.5 minutes (B, 8 threads)."
     )
-    assert last_run.sentence(STUDY, "08_results") == f"{said}0.2 minutes (A, 2 threads)."
+    assert last_run.sentence(STUDY, "09_results") == f"{said}0.2 minutes (A, 2 threads)."
 
 
 @pytest.mark.parametrize("content", [None, "[]", '[{"minutes": {"01_prepare_data": 1.0}}]'])

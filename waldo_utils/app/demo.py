@@ -60,7 +60,7 @@ def examples(gallery: Gallery, count: int = 12) -> list[int]:
 
 
 def open_study(study: Study, models: Models) -> "Demo":
-    """Return the demo of a profile: its test photos as gallery, and the threshold where notebook 10 has left
+    """Return the demo of a profile: its test photos as gallery, and the threshold where notebook 11 has left
     one.
 
     Raises: as `searching.study_gallery`.

@@ -30,7 +30,7 @@ WRITERS = {
     "reranker": ("03_train_reranker", ("data", "global_", "reranker", "evaluation", "seeds")),
     "transfer": ("05_evaluate_products10k", ("data", "global_", "reranker", "evaluation", "seeds")),
     "sim_to_real": ("05_evaluate_products10k", ("data", "global_", "evaluation", "seeds")),
-    "places": ("11_product_or_place", ("data", "global_", "reranker", "evaluation", "places", "seeds")),
+    "places": ("08_product_or_place", ("data", "global_", "reranker", "evaluation", "places", "seeds")),
 }
 # First part of an artifact's name -> the artifacts of an earlier notebook that its own are made from.
 INPUTS = {

@@ -38,19 +38,20 @@ STAGES = (
     Stage("05_evaluate_products10k", ("03_train_reranker",)),
     Stage("06_categories_and_neighbors", ("03_train_reranker",)),
     Stage("07_depth_fusion_baselines", ("03_train_reranker",)),
+    Stage("08_product_or_place", ("03_train_reranker",)),
     Stage(
-        "08_results",
+        "09_results",
         (
             "03_train_reranker",
             "04_ablate_transforms",
             "05_evaluate_products10k",
             "06_categories_and_neighbors",
             "07_depth_fusion_baselines",
+            "08_product_or_place",
         ),
     ),
-    Stage("09_speed_and_scale", ("03_train_reranker",)),
-    Stage("10_demo", ("03_train_reranker",)),
-    Stage("11_product_or_place", ("03_train_reranker",)),
+    Stage("10_speed_and_scale", ("03_train_reranker",)),
+    Stage("11_demo", ("03_train_reranker",)),
 )
 
 

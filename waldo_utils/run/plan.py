@@ -18,8 +18,8 @@ PRODUCTS10K = (141_931, 55_376)  # photos of train and test (Bai et al., 2020)
 MATCHINGS, TRANSFORMERS = (
     7,
     3,
-)  # scores of notebook 11 that match patches (one of them both ways), and that do not
-UNCOUNTED = ("08_results", "09_speed_and_scale", "10_demo")  # minutes that hardly hang on the photos
+)  # scores of notebook 08 that match patches (one of them both ways), and that do not
+UNCOUNTED = ("09_results", "10_speed_and_scale", "11_demo")  # minutes that hardly hang on the photos
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def work(study: Study, size: Sizes) -> dict[str, dict[str, float]]:
     shared = {name: _placed(getattr(study.places, name)) for name in ("train", "test")}
     learned = study.places.epochs * shared["train"] * (1 + study.places.wrong)
     own = min(product_or_place.MOST / max(size.test_products, 1), 1.0) * size.test
-    done["11_product_or_place"] = {
+    done["08_product_or_place"] = {
         "render": sum(shared.values()),
         "whole": 4 * sum(shared.values()),
         "train frozen": study.places.epochs * anchors,
