@@ -24,7 +24,7 @@ from waldo_utils.retrieval.reranking import match_maps, pair_scores, rerank_scor
 from waldo_utils.retrieval.trunk_maps import TrunkMaps
 from waldo_utils.study import GlobalStage, RerankerStage, Study
 
-SECONDS = 3.0  # that each rate is measured for
+SECONDS = 2.0  # that each rate is measured for
 BATCH, TRIPLETS = (
     48,
     16,
