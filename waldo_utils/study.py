@@ -130,6 +130,7 @@ class PlaceStage:
     train: SharedPlaces = SharedPlaces(seed=9, families=3)
     hold_out: float = 0.34  # share of the train set's places, with all that stands there, that chooses
     epochs: int = 4
+    weight_epochs: int = 20  # of a patch's weight on swapped backdrops, where they cost seconds
     anchors: int = 24  # lists per batch
     wrong: int = 5  # photos of other products in a list, all in the anchor's place
     weight_learning_rate: float = 3e-3  # of a patch's weight
@@ -183,6 +184,7 @@ _FEW_PLACES = PlaceStage(
     test=SharedPlaces(seed=6, families=1, family_size=2, size=64, places=2),
     train=SharedPlaces(seed=7, families=1, family_size=2, size=64, places=2),
     epochs=1,
+    weight_epochs=1,
     wrong=3,
 )
 

@@ -58,7 +58,7 @@ def test_swapped_backdrops_teach_which_patch_is_the_product(tmp_path):
     score = WeightedMatching(local)
     weights = lambda: score.weight(local.flatten(2).transpose(1, 2)).detach()  # noqa: E731
     assert weights()[:, 0].max() < weights()[:, 1:].max()
-    settings = PlaceStage(epochs=20, anchors=12, wrong=3, weight_learning_rate=0.05)
+    settings = PlaceStage(anchors=12, wrong=3)
     losses = []
     log = train_on_swapped_backdrops(
         score,
@@ -67,6 +67,7 @@ def test_swapped_backdrops_teach_which_patch_is_the_product(tmp_path):
         LABELS,
         PLACE,
         settings,
+        20,
         0,
         partial(len, losses),
         tmp_path / "state.pt",
@@ -77,12 +78,12 @@ def test_swapped_backdrops_teach_which_patch_is_the_product(tmp_path):
 
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
     maps, ends = drawn_maps(), []
-    settings = PlaceStage(epochs=3, anchors=6, wrong=3)
+    settings = PlaceStage(anchors=6, wrong=3)
     gradients = patch_weights.list_gradients
 
     def train(score, state):
         train_on_swapped_backdrops(
-            score, [(score, 0.01)], maps, LABELS, PLACE, settings, 0, lambda: 0.0, tmp_path / state
+            score, [(score, 0.01)], maps, LABELS, PLACE, settings, 3, 0, lambda: 0.0, tmp_path / state
         )
         ends.append(score.weight.layer.weight.detach().clone())
 

@@ -189,10 +189,11 @@ def learn(
                 study.global_, seed, judge, begun,
             )  # fmt: skip
         else:
-            slow = [(score, settings.learning_rate)]
-            rates = slow if stage == "frozen" else score.rates(settings.weight_learning_rate)
+            rates, epochs = [(score, settings.learning_rate)], settings.epochs
+            if name == SWAPPED:
+                rates, epochs = score.rates(settings.weight_learning_rate), settings.weight_epochs
             log = patch_weights.train_on_swapped_backdrops(
-                score, rates, seen.local[stage], seen.labels, seen.place, settings, seed, judge, begun
+                score, rates, seen.local[stage], seen.labels, seen.place, settings, epochs, seed, judge, begun
             )
         artifacts.save_weights(study, artifact, score.state_dict())
         logs.append(log.assign(trained=name))

@@ -24,7 +24,7 @@ from waldo_utils.speed import training_speed
 from waldo_utils.speed.timing import peak_memory, synchronize
 from waldo_utils.study import GlobalStage, RerankerStage, Study
 
-SECONDS = 3.0  # that each rate is measured for
+SECONDS = 2.0  # that each rate is measured for
 BATCH, TRIPLETS = (
     48,
     16,

@@ -134,6 +134,7 @@ def train_on_swapped_backdrops(
     labels: np.ndarray,
     place: np.ndarray,
     settings: PlaceStage,
+    epochs: int,
     seed: int,
     validate: Callable[[], float],
     checkpoint: Path,
@@ -146,7 +147,8 @@ def train_on_swapped_backdrops(
         rates: its parts with the learning rate of each.
         local: (N, D, h, w) local features of the train photos.
         labels, place: (N,) product and place of each.
-        settings: epochs, and the size of batches and lists.
+        settings: the size of batches and lists.
+        epochs: every photo is an anchor once in each.
         seed: of the lists.
         validate, checkpoint: as of `train_on_look_alikes`.
     """
@@ -163,7 +165,7 @@ def train_on_swapped_backdrops(
     anchors = len(swapped_lists(labels, place, settings.wrong, np.random.default_rng(0)))
     steps = -(-anchors // settings.anchors)
     score.to(device())
-    return fit(score, steps_from, steps, settings.epochs, "adamw", rates, 0.0, (), validate, checkpoint)
+    return fit(score, steps_from, steps, epochs, "adamw", rates, 0.0, (), validate, checkpoint)
 
 
 def swapped_lists(labels: np.ndarray, place: np.ndarray, wrong: int, rng: np.random.Generator) -> np.ndarray:
