@@ -26,9 +26,24 @@ COMMANDS = [
     "benchmark",
     "demo",
     "train-study",
+    "publish",
 ]
 # One word per thing, whatever the command.
-WORDS = {"FOLDER", "FILE", "FILE.csv", "FILE.png", "PHOTO", "NAME", "NAME=VALUE", "NOTEBOOK", "N", "X,Y,W,H"}
+WORDS = {
+    "FOLDER",
+    "URL",
+    "I/N",
+    "ADDRESS",
+    "FILE",
+    "FILE.csv",
+    "FILE.png",
+    "PHOTO",
+    "NAME",
+    "NAME=VALUE",
+    "NOTEBOOK",
+    "N",
+    "X,Y,W,H",
+}
 
 
 def parsers():
