@@ -184,11 +184,12 @@ def _add_photos(commands: argparse._SubParsersAction) -> None:
         "Sub-folders name products. The same command again takes in what was added, changed or removed.",
         "my_photos --output my_index",
     )  # fmt: skip
-    index.add_argument("folder", type=given, metavar="FOLDER", help="of the photos")
+    index.add_argument("folder", type=given, nargs="?", metavar="FOLDER", help="of the photos")
     index.add_argument(
         "--output", type=given, metavar="FOLDER", help="of the index (default: one below data/indexes)"
     )
     _add_model(index)
+    engine_commands.add_parts(index)
     search = _command(
         commands, "search", _search, "find the product of a photo in an index",
         "Prints the matches in order, each with its rank before reranking, and whether the product is "
@@ -208,6 +209,9 @@ def _add_photos(commands: argparse._SubParsersAction) -> None:
         "--output", type=given, metavar="FILE", help="a .png for a picture of the matches; with --many a .csv"
     )
     search.add_argument("--json", action="store_true", help="print JSON")
+    search.add_argument(
+        "--engine", metavar="URL", help="ask Qdrant for the shortlist: the address `publish` put the index to"
+    )
     demo = _command(
         commands, "demo", _demo, "open the demo as a page",
         "Choose or upload a photo, drag a box, see its matches. One process serves all visits; no other machine "
@@ -315,6 +319,10 @@ def _readme(options: argparse.Namespace) -> int:
 def _index(options: argparse.Namespace) -> int:
     from waldo_utils.app import index_files
 
+    if options.shard or options.merge or options.ray:
+        return engine_commands.index_in_parts(options)
+    if options.folder is None:
+        raise ValueError("index needs the FOLDER of the photos")
     output = options.output or index_files.default_output(options.folder, options.model)
     done = index_files.unchanged(options.folder, output, options.model)
     if done:
@@ -371,7 +379,7 @@ def _search(options: argparse.Namespace) -> int:
     photo = reading.read_photo(options.photo)
     models = searching.open_models(index.profile_of(folder))
     opened = index.open_index(folder, models)
-    answer = searching.search(models, opened.gallery, photo, box)
+    answer = engine_commands.search(options.engine, folder, models, opened.gallery, photo, box)
     table = searching.matches(answer, opened.gallery, options.top)
     texts = ("name", "product", "category")
     shown = table.assign(**{column: table[column].map(faults.printable) for column in texts})

@@ -29,12 +29,16 @@ COMMANDS = [
     "train-study",
     "train",
     "export",
+    "publish",
 ]
 # One word per thing, whatever the command.
 WORDS = {
     "FOLDER",
     "FILE",
     "PLACE",
+    "URL",
+    "I/N",
+    "ADDRESS",
     "FILE.csv",
     "FILE.png",
     "PHOTO",
