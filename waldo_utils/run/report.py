@@ -19,7 +19,8 @@ WIDTH = 680  # pixels of the report's pictures at most; they are in full beside 
 QUALITY = 30  # of its WebP pictures
 LONGEST_ALT = 250  # characters
 WORDS = 40  # characters from which on a cell of a table is prose, whose lines may break
-COLUMN, LETTER = 1.5, 0.56  # width of a column's margins and of a letter, in heights of a letter
+COLUMN = 0.9  # width of a column's margins on paper, in heights of a letter
+LETTER, WIDE = 0.64, 1.0  # of a letter or digit, and of the widest, in a font as wide as systems show
 PICTURE = "before_after"  # what the cell with the report's first picture writes
 
 
@@ -189,13 +190,18 @@ def _table(text: str) -> str:
     text = re.sub(r' class="(?:data|col_heading|blank|index_name|dataframe)[^"]*"| border="1"', "", text)
     text = re.sub(r"<td[^>]*>.*?</td>", marked, text, flags=re.S)
     rows = [
-        [min(len(_plain(cell)), WORDS) for cell in re.findall(r"<t[hd][^>]*>.*?</t[hd]>", row, flags=re.S)]
+        [_ems(_plain(cell)[:WORDS]) for cell in re.findall(r"<t[hd][^>]*>.*?</t[hd]>", row, flags=re.S)]
         for row in re.findall(r"<tr.*?</tr>", text, flags=re.S)
     ]
     columns = max(map(len, rows), default=0)
     widest = [max(row[i] for row in rows if i < len(row)) for i in range(columns)]
-    ems = LETTER * sum(widest) + COLUMN * columns
+    ems = sum(widest) + COLUMN * columns
     return f'<div class="table" style="--ems: {max(ems, 1):.1f}" tabindex="0">{text}</div>'
+
+
+def _ems(text: str) -> float:
+    """Return how wide a text is in heights of its letters."""
+    return sum(WIDE if letter in "@%mwMW" else LETTER for letter in text)
 
 
 def _plain(cell: str) -> str:
