@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from waldo_utils.experiments.timing import in_turns
 from waldo_utils.retrieval import approximate, exact
+from waldo_utils.speed.timing import in_turns
 
 K = 100  # neighbors
 EFFORTS = (100, 400)  # candidates that HNSW keeps
