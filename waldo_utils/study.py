@@ -133,7 +133,7 @@ class PlaceStage:
     weight_epochs: int = 20  # of a patch's weight on swapped backdrops, where they cost seconds
     anchors: int = 24  # lists per batch
     wrong: int = 5  # photos of other products in a list, all in the anchor's place
-    weight_learning_rate: float = 3e-3  # of a patch's weight
+    weight_learning_rate: float = 1e-2  # of a patch's weight
     learning_rate: float = 1e-4  # of the transformer
 
 
