@@ -30,8 +30,9 @@ def _together() -> Iterator:
         yield torch.distributed
     except RuntimeError:
         raise PeerLost(
-            f"process {RANK} of {WORLD} stops, because another one has ended or cannot be reached: see that one's "
-            "message; the same command goes on from the last saved state, with any number of processes"
+            f"process {RANK} of {WORLD} stops, because another one has ended or cannot be reached: see that"
+            " one's message; the same command goes on from the last saved state, with any number of"
+            " processes"
         ) from None
 
 
@@ -129,6 +130,6 @@ def check_same(facts: object) -> None:
     for rank, other in enumerate(parts):
         if other != parts[0]:
             raise ValueError(
-                f"process {rank} starts from {other}, process 0 from {parts[0]}: let all of them see one data "
-                "folder, and one version of the code"
+                f"process {rank} starts from {other}, process 0 from {parts[0]}: let all of them see one data"
+                " folder, and one version of the code"
             )

@@ -21,11 +21,7 @@ SOP_COUNTS = {
 
 
 def check_manifest(
-    manifest: pd.DataFrame,
-    root: Path,
-    disjoint: bool = True,
-    read: bool = False,
-    listing: Path | None = None,
+    manifest: pd.DataFrame, root: Path, disjoint: bool = True, read: bool = False, listing: Path | None = None
 ) -> pd.DataFrame:
     """Return the manifest if it keeps all rules, with every path as the disk writes it.
 
@@ -150,8 +146,8 @@ def check_sop_counts(manifest: pd.DataFrame) -> pd.DataFrame:
         found = (len(part), part.label.nunique())
         if found != expected:
             raise ValueError(
-                f"the {split} list has {found[0]} photos of {found[1]} products, published are {expected[0]} of "
-                f"{expected[1]}: unpack the data set again, or rehearse on it with the profile rehearsal"
+                f"the {split} list has {found[0]} photos of {found[1]} products, published are {expected[0]}"
+                f" of {expected[1]}: unpack the data set again, or rehearse on it with the profile rehearsal"
             )
     return manifest
 

@@ -56,7 +56,8 @@ def grey_bytes(photo: Image.Image, stated: int | None, inverted: bool = False) -
             raise ValueError("some of its values are not finite")
         if low < 0 or high > 1:
             raise ValueError(
-                f"its values are floating point from {low:g} to {high:g}, and only such in [0, 1] have one meaning"
+                f"its values are floating point from {low:g} to {high:g}, and only such in [0, 1] have one"
+                " meaning"
             )
         grey = (values * np.float32(255)).round().astype(np.uint8)
     else:

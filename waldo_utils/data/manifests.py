@@ -158,7 +158,7 @@ def grocery_manifest(root: Path) -> pd.DataFrame:
             if not whole or int(fields[2]) not in names.index:
                 raise ValueError(
                     f"{path} line {number} is {shorten(line)!r}: expected 'path, fine label, coarse label', "
-                    f"the coarse one from classes.csv"
+                    "the coarse one from classes.csv"
                 )
             rows.append((fields[0], int(fields[1]), names[int(fields[2])].replace("-", " ").lower()))
     manifest = pd.DataFrame(rows, columns=["path", "label", "category"])

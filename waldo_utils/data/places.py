@@ -27,21 +27,35 @@ UNPACKED = (
 )  # fmt: skip
 ARCHIVES = {  # sets that are fetched where they are nowhere: public repositories, the lists' commits
     "grocery": "https://codeload.github.com/marcusklasson/GroceryStoreDataset/zip/refs/heads/master",
-    "sop85": "https://codeload.github.com/arpitaj113/Product_Matching_Framework_Demo/zip/"
-    "b32047acda37092e92a2e7ee17807738ff3493c0",
-    "ukbench250": "https://codeload.github.com/dmiruke/Python-Pyimagesearch-IP/zip/"
-    "e590bc7959cd062f9fe670f4249373f175c321b9",
+    "sop85": (
+        "https://codeload.github.com/arpitaj113/Product_Matching_Framework_Demo/zip/"
+        "b32047acda37092e92a2e7ee17807738ff3493c0"
+    ),
+    "ukbench250": (
+        "https://codeload.github.com/dmiruke/Python-Pyimagesearch-IP/zip/"
+        "e590bc7959cd062f9fe670f4249373f175c321b9"
+    ),
 }
 HOW_TO_GET = {
-    "sop": "download Stanford_Online_Products.zip (https://cvgl.stanford.edu/projects/lifted_struct/; also linked from "
-    "the repository rksltnl/Deep-Metric-Learning-CVPR16) and set WALDO_DATA to it, its folder or a folder above",
-    "products10k": "download it (https://products-10k.github.io/), unpack it to a folder Products-10k with train.csv, "
-    "test_kaggletest.csv, train/ and test/, and put that into the folder that WALDO_DATA names, or beside it",
+    "sop": (
+        "download Stanford_Online_Products.zip (https://cvgl.stanford.edu/projects/lifted_struct/; also"
+        " linked from the repository rksltnl/Deep-Metric-Learning-CVPR16) and set WALDO_DATA to it, its"
+        " folder or a folder above"
+    ),
+    "products10k": (
+        "download it (https://products-10k.github.io/), unpack it to a folder Products-10k with train.csv,"
+        " test_kaggletest.csv, train/ and test/, and put that into the folder that WALDO_DATA names, or"
+        " beside it"
+    ),
     "grocery": "clone the repository marcusklasson/GroceryStoreDataset and set WALDO_DATA to it",
-    "sop85": "clone the repository arpitaj113/Product_Matching_Framework_Demo at commit b32047ac and set WALDO_DATA "
-    "to the folder above its folder dataset, or put that into a folder sop85",
-    "ukbench250": "clone the repository dmiruke/Python-Pyimagesearch-IP at commit e590bc79 and set WALDO_DATA to the "
-    "folder above its folder ukbench_sample, or put that into a folder ukbench250",
+    "sop85": (
+        "clone the repository arpitaj113/Product_Matching_Framework_Demo at commit b32047ac and set"
+        " WALDO_DATA to the folder above its folder dataset, or put that into a folder sop85"
+    ),
+    "ukbench250": (
+        "clone the repository dmiruke/Python-Pyimagesearch-IP at commit e590bc79 and set WALDO_DATA to the "
+        "folder above its folder ukbench_sample, or put that into a folder ukbench250"
+    ),
 }
 MARKS = {
     "sop": ("Ebay_train.txt", ("", "Stanford_Online_Products")),
@@ -170,7 +184,8 @@ def _inside(folder: Path, mark: str, below: tuple[str, ...]) -> Path:
             if (candidate / part / mark).exists():
                 return candidate / part
     raise FileNotFoundError(
-        f"{folder} holds no {mark}: remove it and the archive that it was unpacked from, they are not the data set"
+        f"{folder} holds no {mark}: remove it and the archive that it was unpacked from, they are not the"
+        " data set"
     )
 
 
@@ -246,12 +261,14 @@ def _check_entries(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
     claimed, packed = sum(entry.file_size for entry in entries), archive.stat().st_size
     if claimed > max(MOST_UNPACKED * packed, 1e9):
         raise ValueError(
-            f"{archive} would grow from {packed / 1e9:.3f} to {claimed / 1e9:.1f} GB: do not trust it, fetch it again"
+            f"{archive} would grow from {packed / 1e9:.3f} to {claimed / 1e9:.1f} GB: do not trust it, fetch"
+            " it again"
         )
     free = shutil.disk_usage(archive.parent).free
     if claimed > free:
         raise OSError(
-            f"{archive} unpacks to {claimed / 1e9:.1f} GB, {archive.parent} has {free / 1e9:.1f} GB: make room"
+            f"{archive} unpacks to {claimed / 1e9:.1f} GB, {archive.parent} has {free / 1e9:.1f} GB: make"
+            " room"
         )
 
 
@@ -317,5 +334,6 @@ def _download(address: str, partial: Path, by_hand: str) -> None:
         raise ConnectionError(f"cannot download {address} ({error}): {by_hand}") from None
     if total and partial.stat().st_size != total:
         raise ConnectionError(
-            f"the download of {address} stopped at {partial.stat().st_size} of {total} bytes: run again to go on"
+            f"the download of {address} stopped at {partial.stat().st_size} of {total} bytes: run again to"
+            " go on"
         )

@@ -125,8 +125,8 @@ def _open(file: BinaryIO) -> ImageFile.ImageFile:
                 fault = fault or f"it begins as {name}, but: {error}"
     if _is_heic(head) and "HEIF" not in _formats():
         raise _Refused(
-            "is a HEIC photo, which is read where pillow-heif is installed: install that (the extra `heic`), or "
-            "export it as JPEG (iPhone: Settings, Camera, Formats, Most Compatible)"
+            "is a HEIC photo, which is read where pillow-heif is installed: install that (the extra `heic`),"
+            " or export it as JPEG (iPhone: Settings, Camera, Formats, Most Compatible)"
         )
     raise ValueError(fault or f"it is none of {', '.join(_formats())}")
 

@@ -36,11 +36,7 @@ WRITERS = {
 INPUTS = {
     "global": ("data/manifest.json", "photos/content.txt"),
     "reranker": ("data/manifest.json", "photos/content.txt", "global/seed*/weights.json"),
-    "transfer": (
-        "data/transfer_manifest.json",
-        "transfer_photos/content.txt",
-        "reranker/seed*/*_model.json",
-    ),
+    "transfer": ("data/transfer_manifest.json", "transfer_photos/content.txt", "reranker/seed*/*_model.json"),
     "sim_to_real": ("data/manifest.json", "photos/content.txt", "global/start.json"),
     "places": ("data/manifest.json", "photos/content.txt", "reranker/seed*/*_model.json"),
 }

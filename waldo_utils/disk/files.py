@@ -61,8 +61,8 @@ def flush(descriptor: int) -> None:
         if error.errno not in UNKNOWN:
             raise
         say_once(
-            "this file system does not bring files to the disk when it is asked to (no fsync): after a failure of "
-            "power some may be missing"
+            "this file system does not bring files to the disk when it is asked to (no fsync): after a"
+            " failure of power some may be missing"
         )
 
 

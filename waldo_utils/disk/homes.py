@@ -36,9 +36,9 @@ def require_checkout(what: str, root: Path = ROOT) -> None:
     """
     if not is_checkout(root):
         raise FileNotFoundError(
-            f"`{what}` needs the study's notebooks, which lie in its repository and not in the installed package: "
-            "clone the repository and call it there (`make setup` installs it in place); index, search and evaluate "
-            "work without"
+            f"`{what}` needs the study's notebooks, which lie in its repository and not in the installed"
+            " package: clone the repository and call it there (`make setup` installs it in place); index,"
+            " search and evaluate work without"
         )
 
 

@@ -124,8 +124,8 @@ def _acquire(descriptor: int, path: Path, patience: float) -> bool:
 def _claim(path: Path, holder: bytes) -> Path:
     """Hold a lock by a file that only one process can make, and return it."""
     say_once(
-        "this file system knows no locks: a second run is kept out by a file that says who is at work, and is "
-        "not kept out by the kernel of a run that was killed"
+        "this file system knows no locks: a second run is kept out by a file that says who is at work, and is"
+        " not kept out by the kernel of a run that was killed"
     )
     claim = path.with_name(f"{path.name}.held")
     for _ in range(2):
@@ -145,8 +145,8 @@ def _claim(path: Path, holder: bytes) -> Path:
 
 def _sentence(holder: dict, path: Path) -> str:
     return (
-        f"process {holder.get('pid', '?')} on {holder.get('host', '?')} has been at work in {path.parent} since "
-        f"{holder.get('since', 'just now')}: wait for it, or stop it"
+        f"process {holder.get('pid', '?')} on {holder.get('host', '?')} has been at work in {path.parent}"
+        f" since {holder.get('since', 'just now')}: wait for it, or stop it"
     )
 
 

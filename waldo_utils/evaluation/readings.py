@@ -74,8 +74,10 @@ def data(counts: pd.DataFrame, copies: int) -> str:
     easy = (
         "No photo is byte for byte another one's copy."
         if not copies
-        else f"{copies:,} photos of all {counts.photos.sum():,} are byte for byte an earlier one: "
-        "a query with such a copy is easy, however good the model."
+        else (
+            f"{copies:,} photos of all {counts.photos.sum():,} are byte for byte an earlier one: "
+            "a query with such a copy is easy, however good the model."
+        )
     )
     return (
         f"Recall is a share of {row.photos:,} test photos, and its interval is drawn over their "
@@ -253,10 +255,12 @@ def places(table: pd.DataFrame, differences: pd.DataFrame, own: pd.DataFrame) ->
         f"{method} against {baseline} {_points(rows.loc[(method, baseline)])}" for method, baseline in swapped
     )
     return (
-        f"The first neighbor is another product in the same place for {wins['CO']:.1%} of the queries by CO, "
-        f"{wins[alike]:.1%} by local matching with all patches alike and {wins.min():.1%} by {wins.idxmin()}. "
-        f"Below CO in recall@1, on either kind of photos: {_listed([m for m in table.method if m in lower])}; above it on "
-        f"both: {_listed([m for m in table.method if m in higher])}. What swapped backdrops add, in recall@1: {gains}."
+        f"The first neighbor is another product in the same place for {wins['CO']:.1%} of the queries by CO,"
+        f" {wins[alike]:.1%} by local matching with all patches alike and {wins.min():.1%} by"
+        f" {wins.idxmin()}. Below CO in recall@1, on either kind of photos:"
+        f" {_listed([m for m in table.method if m in lower])}; above it on both:"
+        f" {_listed([m for m in table.method if m in higher])}. What swapped backdrops add, in recall@1:"
+        f" {gains}."
     )
 
 

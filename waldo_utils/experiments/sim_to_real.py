@@ -73,9 +73,9 @@ def first_hits(
             seed,
             validate=validate,
             checkpoint=artifacts.checkpoint_path(study, f"sim_to_real/seed{seed}_{name.replace(' ', '_')}"),
-            families=None
-            if families is None or not study.global_.families_meet
-            else pd.factorize(families)[0],
+            families=(
+                None if families is None or not study.global_.families_meet else pd.factorize(families)[0]
+            ),
         )
         end = {key: value.cpu().clone() for key, value in model.state_dict().items()}
         mixing.choose_share(model, start, end, validate)

@@ -122,8 +122,8 @@ class TimmBackbone(Backbone):
         except (OSError, RuntimeError) as error:  # what the hub's client raises without a network
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ConnectionError(
-                f"the weights of {name} are not here and cannot be fetched ({first}): run once with a network, "
-                "or copy the hub's cache of a machine that has them"
+                f"the weights of {name} are not here and cannot be fetched ({first}): run once with a"
+                " network, or copy the hub's cache of a machine that has them"
             ) from None
         settings = self.network.pretrained_cfg
         self.size = settings["input_size"][-1]
@@ -143,8 +143,8 @@ class TimmBackbone(Backbone):
             if side * side == patches.shape[2]:
                 return patches.unflatten(2, (side, side))
         raise ValueError(
-            f"{type(self.network).__name__} gives features of shape {tuple(features.shape)}, no map of places: "
-            "choose another network"
+            f"{type(self.network).__name__} gives features of shape {tuple(features.shape)}, no map of"
+            " places: choose another network"
         )
 
 

@@ -54,8 +54,8 @@ def load(name: str) -> tuple[ImageModel, dict]:
     if not (folder / "run.json").is_file():
         there = ", ".join(sorted(f"{PREFIX}{path.parent.name}" for path in HOME.glob("*/run.json")))
         raise FileNotFoundError(
-            f"there is no finished training {PREFIX}{folder.name}: choose {there or 'another model'}, or train it with "
-            f"`python -m waldo_utils train FOLDER --name {folder.name}`"
+            f"there is no finished training {PREFIX}{folder.name}: choose {there or 'another model'}, or"
+            f" train it with `python -m waldo_utils train FOLDER --name {folder.name}`"
         )
     remedy = f"remove {folder} and train again"
     try:

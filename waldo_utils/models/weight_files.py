@@ -46,8 +46,8 @@ def refuse_what_is_none(path: Path) -> bytes:
         head = file.read(512)
     if head.startswith(POINTER):
         raise ValueError(
-            f"{path} is a pointer of Git LFS and not the weights: fetch the large file with `git lfs pull`, or "
-            "download it from the project's page"
+            f"{path} is a pointer of Git LFS and not the weights: fetch the large file with `git lfs pull`,"
+            " or download it from the project's page"
         )
     if head.lstrip().lower().startswith((b"<!doctype html", b"<html", b"<?xml")):
         raise ValueError(
@@ -71,8 +71,8 @@ def state_dict(content: object, path: Path) -> dict[str, Tensor]:
     else:
         found = f"a {type(content).__name__}"
     raise ValueError(
-        f"{path} holds no state dict, neither bare nor as {', '.join(f'`{key}`' for key in KEYS)}, but {found}: choose "
-        "a checkpoint of the published form"
+        f"{path} holds no state dict, neither bare nor as {', '.join(f'`{key}`' for key in KEYS)}, but"
+        f" {found}: choose a checkpoint of the published form"
     )
 
 
@@ -124,9 +124,9 @@ def _sentence(path: Path, head: bytes, error: Exception) -> str:
     named = re.search(r"(?:GLOBAL|class) `?([\w.]+)", text)
     if named:
         return (
-            f"{path} is not a file of tensors alone: it holds an object of {named[1]}, and nothing but tensors and "
-            "plain values is read, for an object may run any code. Where you trust it, load it where it was made "
-            "and save its state dict alone"
+            f"{path} is not a file of tensors alone: it holds an object of {named[1]}, and nothing but"
+            " tensors and plain values is read, for an object may run any code. Where you trust it, load it"
+            " where it was made and save its state dict alone"
         )
     names = _names(path) if head.startswith(b"PK") else []
     if names and not any(name.endswith("data.pkl") for name in names):

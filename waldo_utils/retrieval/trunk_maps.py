@@ -111,7 +111,8 @@ def compute_trunk_maps(
     """
     if model.backbone.trunk_channels == 3:
         raise ValueError(
-            f"{type(model.backbone).__name__} has no trunk to compute once: set `views` to 0 to train all of it"
+            f"{type(model.backbone).__name__} has no trunk to compute once: set `views` to 0 to train all"
+            " of it"
         )
     model.eval().to(device=device(), memory_format=torch.channels_last)
     trunk = trunk_of(model)

@@ -175,10 +175,12 @@ def predicted(study: Study, size: Sizes, machine: Machine) -> pd.DataFrame:
     """
     disk = {
         "01_prepare_data": machine.photo_bytes * (size.photos + size.transfer_train + size.transfer_test),
-        "02_train_global": machine.map_bytes * work(study, size)["02_train_global"]["trunk"]
-        + len(study.seeds)
-        * size.photos
-        * (machine.local_bytes + 4 * study.global_.dim + 12 * study.evaluation.shortlist),
+        "02_train_global": (
+            machine.map_bytes * work(study, size)["02_train_global"]["trunk"]
+            + len(study.seeds)
+            * size.photos
+            * (machine.local_bytes + 4 * study.global_.dim + 12 * study.evaluation.shortlist)
+        ),
         "03_train_reranker": 2 * len(study.seeds) * (size.validation + size.test) * machine.local_bytes,
     }
     held = {  # photos whose local features are held at once
@@ -212,16 +214,20 @@ def report(study: Study, seconds: float = rates.SECONDS) -> str:
     total = f"in all: {_duration(table.minutes.sum())}, {table['disk GB'].sum():.1f} GB of disk, "
     return "\n".join(
         [
-            f"{study.name}: {size.photos:,} photos ({size.train:,} train, {size.validation:,} validation, "
-            f"{size.test:,} test), predicted for {machine.device} of this machine as busy as it is now",
+            (
+                f"{study.name}: {size.photos:,} photos ({size.train:,} train, {size.validation:,} validation,"
+                f" {size.test:,} test), predicted for {machine.device} of this machine as busy as it is now"
+            ),
             f"measured, a second: {measured}",
             "",
             table.to_string(
                 index=False, formatters={"minutes": "{:,.1f}".format}, float_format="{:.2f}".format
             ),
             "",
-            f"{total}{table['memory GB'].max():.1f} GB of memory at the peak; not counted: the raw photos, and "
-            f"{', '.join(UNCOUNTED)}",
+            (
+                f"{total}{table['memory GB'].max():.1f} GB of memory at the peak; not counted: the raw"
+                f" photos, and {', '.join(UNCOUNTED)}"
+            ),
         ]
     )
 

@@ -188,8 +188,9 @@ def swapped_lists(labels: np.ndarray, place: np.ndarray, wrong: int, rng: np.ran
         others = np.flatnonzero((labels != labels[anchor]) & (place == place[anchor]))
         if not len(right) or len(others) < wrong:
             raise ValueError(
-                f"product {labels[anchor]} in place {place[anchor]} has {len(right)} photos in other places and "
-                f"{len(others)} of other products beside it: {wrong} are needed, share places among more families"
+                f"product {labels[anchor]} in place {place[anchor]} has {len(right)} photos in other places"
+                f" and {len(others)} of other products beside it: {wrong} are needed, share places among more"
+                " families"
             )
         lists.append([anchor, rng.choice(right), *rng.choice(others, wrong, replace=False)])
     return np.array(lists)
