@@ -1,4 +1,8 @@
-"""Models and a gallery of a few drawn photos that several tests search in."""
+"""Models and a gallery of a few drawn photos that several tests search in, and a page of them."""
+
+import asyncio
+import threading
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -30,3 +34,33 @@ def small_gallery(models, count=6, products=("a", "a", "b", "b", "c", "")):
     names = [f"photo{i}.jpg" for i in range(count)]
     products = np.array(products)
     return Gallery(embedding, local, names, products, np.where(products == "", "", "toy"), photos.__getitem__)
+
+
+@contextmanager
+def page_served(opened, base="/"):
+    """Serve a demo from a thread of this process and yield its address."""
+    from tornado.httpserver import HTTPServer
+
+    from waldo_utils.app import page
+
+    loop = asyncio.new_event_loop()
+    ready, end = threading.Event(), asyncio.Event()
+    listening = page.listen("127.0.0.1", 0)
+
+    async def serve():
+        server = HTTPServer(page.application(opened, base))
+        server.add_socket(listening)
+        ready.set()
+        await end.wait()
+        server.stop()
+        await server.close_all_connections()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    ready.wait(10)
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}{base}"
+    finally:
+        loop.call_soon_threadsafe(end.set)
+        thread.join(10)
+        loop.close()

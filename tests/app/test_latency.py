@@ -1,12 +1,15 @@
 """The larger measurements on a few photos: what is written, timed and tabulated; no time is asserted."""
 
+import os
+
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from PIL import Image
-from small import small_models
+from small import page_served, small_gallery, small_models
 
-from waldo_utils.app import index, latency, searching
+from waldo_utils.app import demo, index, latency, searching
 from waldo_utils.data.photo_cache import PhotoCache
 
 
@@ -46,3 +49,26 @@ def test_a_random_gallery_can_be_searched():
     answer = searching.search(small_models(), gallery, Image.new("RGB", (40, 40)), depth=3)
     assert len(answer.rows) == 3
     np.testing.assert_allclose(np.linalg.norm(gallery.embedding, axis=1), 1, rtol=1e-5)
+
+
+def test_visits_are_answered_one_after_another_and_at_once():
+    models = small_models()
+    asked = []
+
+    class Counting(demo.Demo):
+        def search(self, photo, box):
+            asked.append(photo)
+            return super().search(photo, box)
+
+        def thumbnail(self, row):
+            asked.append(row)
+            return super().thumbnail(row)
+
+    with page_served(Counting(models, small_gallery(models), None)) as address:
+        found = latency.visits(address, psutil.Process(os.getpid()), count=3)
+    assert list(found) == ["a visit, one after another", "a visit, 3 at once"]
+    for table in found.values():
+        assert table.step.tolist() == ["page and photo", "matches", "their pictures", "total"]
+        assert table["MB"].notna().all()
+    assert asked.count("0") == 7  # of these one to warm up
+    assert len(asked) == 7 * (1 + 5)  # five matches, as they are first seen

@@ -15,8 +15,7 @@ from dataclasses import replace
 
 import pytest
 from PIL import Image
-from small import drawn_photo, small_gallery, small_models
-from tornado.httpserver import HTTPServer
+from small import drawn_photo, page_served, small_gallery, small_models
 
 from waldo_utils.__main__ import main
 from waldo_utils.app import demo, page, searching
@@ -36,41 +35,11 @@ class Slow(demo.Demo):
         return super().search(photo, box)
 
 
-def served(opened, base):
-    """Serve a demo from a thread; returns its address and what ends it."""
-    loop = asyncio.new_event_loop()
-    ready = threading.Event()
-    found = {}
-
-    async def begin():
-        server = HTTPServer(page.application(opened, base))
-        listening = page.listen("127.0.0.1", 0)
-        server.add_socket(listening)
-        found["port"] = listening.getsockname()[1]
-        found["end"], found["server"] = asyncio.Event(), server
-        ready.set()
-        await found["end"].wait()
-        server.stop()
-        await server.close_all_connections()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(begin(),))
-    thread.start()
-    ready.wait(10)
-
-    def end():
-        loop.call_soon_threadsafe(found["end"].set)
-        thread.join(10)
-        loop.close()
-
-    return f"http://127.0.0.1:{found['port']}{base}", end
-
-
 @pytest.fixture(scope="module")
 def slow():
     models = small_models()
-    address, end = served(Slow(models, small_gallery(models), None), "/a b/".replace(" ", "-"))
-    yield address
-    end()
+    with page_served(Slow(models, small_gallery(models), None), "/a-b/") as address:
+        yield address
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from PIL import Image, ImageDraw, ImageFont
 
 from waldo_utils.app import demo, searching
@@ -40,8 +41,8 @@ PATIENCE = 300_000  # milliseconds
 
 
 @contextmanager
-def served(profile: str) -> Iterator[str]:
-    """Serve the page of a profile and yield its address.
+def served(profile: str) -> Iterator[tuple[str, psutil.Process]]:
+    """Serve the page of a profile and yield its address and the process.
 
     Raises:
         RuntimeError: the server ends or does not answer: `make demo` shows why.
@@ -55,7 +56,7 @@ def served(profile: str) -> Iterator[str]:
     server = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
     try:
         await_page(server, port, PATIENCE / 1000)
-        yield f"http://127.0.0.1:{port}/"
+        yield f"http://127.0.0.1:{port}/", psutil.Process(server.pid)
     finally:
         server.terminate()
         try:
@@ -219,7 +220,7 @@ def main() -> int:
             page = browser.new_page(viewport={"width": WIDTH, "height": 860})
             page.set_default_timeout(PATIENCE)
             study = pipeline.find_profile(name)
-            with served(name) as address:
+            with served(name) as (address, _):
                 shots = session(page, address, found_example(study), stranger(study))
                 for title, picture in shots.items():
                     save(picture, FOLDER / f"{name}_{title}.png", LARGEST)

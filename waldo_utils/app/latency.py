@@ -1,24 +1,29 @@
-"""Two measurements of the demo that the notebooks are too short for: `python -m waldo_utils.app.latency`.
+"""Measurements of the demo that the notebooks are too short for: `python -m waldo_utils.app.latency`.
 
 A search with a ResNet-50 at 224 pixels and the published reranker (random weights: they take the same time as
 trained ones), and the start of a saved gallery of 10,000 photos, made once below `data/benchmark`: 500 photos
-over and over, whose features are computed once but saved 10,000 times.
+over and over, whose features are computed once but saved 10,000 times. Then visits of the page, one after
+another and ten at once, and what they cost the one process in memory.
 """
 
 import json
 import os
 import platform
+import re
 import sys
 import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import torch
 from PIL import Image
 from tqdm import tqdm
 
-from waldo_utils.app import index, searching
+from waldo_utils.app import demo_pictures, index, searching
 from waldo_utils.app.searching import Gallery, Models
 from waldo_utils.data.photo_cache import PhotoCache, open_cache
 from waldo_utils.data.transforms import TestTransform
@@ -33,6 +38,7 @@ WORK = ROOT / "data" / "benchmark"
 PHOTOS = 10_000  # of the saved gallery
 DIFFERENT = 500  # of these
 QUERIES = 100
+VISITS = 10
 
 
 def published_models() -> Models:
@@ -83,9 +89,54 @@ def start_times(study: Study, output: Path, repeats: int = 5) -> pd.DataFrame:
     return searching.step_table(pd.DataFrame(seconds))
 
 
+def visit(address: str) -> dict[str, float]:
+    """Open the page as a browser does, with its first example, and return how long each step took, in
+    seconds."""
+
+    def ask(path: str, body: bytes | None = None) -> str:
+        with urllib.request.urlopen(urllib.request.Request(address + path, body), timeout=600) as answer:
+            return answer.read().decode("latin-1")
+
+    clock = [time.perf_counter()]
+    example = re.search(r'<option value="(\d+)"', ask(""))[1]
+    ask(f"example/{example}")
+    ask(f"photo/{example}")
+    clock.append(time.perf_counter())
+    body = json.dumps({"photo": example, "box": None}).encode()
+    first, *_ = json.loads(ask("search", body).splitlines()[-1])["html"].partition("<details")
+    clock.append(time.perf_counter())
+    for path in re.findall(r"thumbnail/\d+", first):
+        ask(path)
+    clock.append(time.perf_counter())
+    return dict(zip(("page and photo", "matches", "their pictures"), np.diff(clock).tolist(), strict=True))
+
+
+def visits(address: str, server: psutil.Process, count: int = VISITS) -> dict[str, pd.DataFrame]:
+    """Visit a page `count` times one after another, then as often at once.
+
+    Returns:
+        By case a table as of `searching.step_table`, with a column `MB`: by how much the server's memory grew,
+        per visit.
+    """
+
+    def grown(before: int) -> float:
+        return (server.memory_info().rss - before) / count / 2**20
+
+    visit(address)  # what the first one prepares
+    before = server.memory_info().rss
+    alone = searching.step_table(pd.DataFrame([visit(address) for _ in range(count)])).assign(
+        MB=grown(before)
+    )
+    before = server.memory_info().rss
+    with ThreadPoolExecutor(count) as pool:
+        seconds = list(pool.map(visit, [address] * count))
+    together = searching.step_table(pd.DataFrame(seconds)).assign(MB=grown(before))
+    return {"a visit, one after another": alone, f"a visit, {count} at once": together}
+
+
 def measure(study: Study) -> pd.DataFrame:
-    """Return all measurements: `case`, `photos`, `depth`, `step`, `p50 ms`, `p95 ms`, `share`; a start has no
-    depth."""
+    """Return all measurements: `case`, `photos`, `depth`, `step`, `p50 ms`, `p95 ms`, `share`, `MB` of a visit;
+    a start has no depth."""
     models = searching.open_models(study)
     gallery = searching.study_gallery(study, models, "test")
     photos = [gallery.photo(row * 17 % len(gallery)) for row in range(QUERIES)]
@@ -107,8 +158,11 @@ def measure(study: Study) -> pd.DataFrame:
     opened = index.open_index(WORK / "index", models).gallery
     keep("start of a saved gallery", len(opened), None, start_times(study, WORK / "index"))
     keep("search, saved gallery", len(opened), depth, searching.benchmark(models, opened, photos, depth))
+    with demo_pictures.served(study.name) as (address, server):
+        for case, table in visits(address, server).items():
+            keep(case, len(gallery), depth, table)
     whole = pd.concat(tables, ignore_index=True)
-    return whole[["case", "photos", "depth", "step", "p50 ms", "p95 ms", "share"]]
+    return whole[["case", "photos", "depth", "step", "p50 ms", "p95 ms", "share", "MB"]]
 
 
 def main() -> int:

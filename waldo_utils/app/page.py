@@ -272,11 +272,14 @@ async def serve_demo(demo: Demo, ip: str, port: int, base: str, browser: bool) -
     listening = listen(ip, port)
     server.add_socket(listening)
     found = listening.getsockname()[1]
-    host = "127.0.0.1" if ip in ("", "0.0.0.0", "::") else f"[{ip}]" if ":" in ip else ip
-    taken = "" if port in (0, found) else f"port {port} is taken by another program; "
-    others = ", and at every other address of this machine" if ip in ("", "0.0.0.0", "::") else ""
-    address = f"http://{host}:{found}{base}"
-    print(f"{taken}the demo is at {address}{others}; Ctrl+C ends it", flush=True)
-    if browser:
-        await asyncio.to_thread(webbrowser.open, address)
-    await asyncio.Event().wait()
+    try:
+        host = "127.0.0.1" if ip in ("", "0.0.0.0", "::") else f"[{ip}]" if ":" in ip else ip
+        taken = "" if port in (0, found) else f"port {port} is taken by another program; "
+        others = ", and at every other address of this machine" if ip in ("", "0.0.0.0", "::") else ""
+        address = f"http://{host}:{found}{base}"
+        print(f"{taken}the demo is at {address}{others}; Ctrl+C ends it", flush=True)
+        if browser:
+            await asyncio.to_thread(webbrowser.open, address)
+        await asyncio.Event().wait()
+    finally:
+        server.stop()

@@ -209,6 +209,8 @@ def benchmarks() -> str:
         table, facts = benchmark.kept(name)
         if "depth" in table:  # what is timed before a search has none
             table = table.astype({"depth": object}).fillna({"depth": ""})
+        if "MB" in table:  # of a visit only
+            table = table.astype({"MB": object}).fillna({"MB": ""})
         said = ", ".join(
             f"{key} {facts[key]}" for key in ("processor", "threads", "torch", "date") if key in facts
         )
