@@ -23,11 +23,13 @@ COMMANDS = [
     "readme",
     "index",
     "search",
+    "train",
+    "export",
     "benchmark",
     "demo",
 ]
 # One word per thing, whatever the command.
-WORDS = {"FOLDER", "FILE", "FILE.csv", "FILE.png", "PHOTO", "NAME", "NAME=VALUE", "NOTEBOOK", "N", "X,Y,W,H"}
+WORDS = {"FOLDER", "FILE", "PHOTO", "NAME", "NAME=VALUE", "NOTEBOOK", "N", "X,Y,W,H"}
 
 
 def parsers():

@@ -93,7 +93,7 @@ def in_process(*arguments: object) -> list[float]:
 
 
 def measure(sizes: list[int], width: int, work: Path) -> pd.DataFrame:
-    """Return one row per size: seconds to write, to add a thousand and to open, ms per search, the share of
+    """Write and return one row per size: seconds to write, to add a thousand and to open, ms per search, the share of
     exact neighbors, peak MB of both, bytes per photo."""
     rows = []
     for photos in sizes:
@@ -113,7 +113,9 @@ def measure(sizes: list[int], width: int, work: Path) -> pd.DataFrame:
             }
         )  # fmt: skip
         print(rows[-1], flush=True)
-    return pd.DataFrame(rows)
+        table = pd.DataFrame(rows)
+        write_atomically(TABLE, lambda partial: table.to_csv(partial, index=False))
+    return table
 
 
 def main() -> int:
@@ -129,8 +131,7 @@ def main() -> int:
         look(Path(options.step[1]))
     else:
         with tempfile.TemporaryDirectory() as work:
-            table = measure(options.sizes, options.width, Path(work))
-        write_atomically(TABLE, lambda partial: table.to_csv(partial, index=False))
+            measure(options.sizes, options.width, Path(work))
     return 0
 
 
