@@ -1,5 +1,7 @@
 """The measurement of large indexes: what it writes is an index like any other."""
 
+from dataclasses import replace
+
 import numpy as np
 from small import small_models
 
@@ -8,7 +10,7 @@ from waldo_utils.own import scale
 
 
 def test_drawn_features_make_an_index_that_is_searched_and_lengthened(tmp_path, monkeypatch, capsys):
-    models = small_models()
+    models = replace(small_models(), reranker=None)
     monkeypatch.setattr(searching, "open_models", lambda name: models)
     monkeypatch.setattr(index, "LARGE", 1)
     scale.write_index(tmp_path / "index", 300, 16)

@@ -19,12 +19,10 @@ import pandas as pd
 
 from waldo_utils.app import index, index_files, searching
 from waldo_utils.app.index_files import FORMAT, Photos
-from waldo_utils.disk.files import write_atomically
+from waldo_utils.experiments import benchmark
 from waldo_utils.retrieval import large_search
 from waldo_utils.retrieval.feature_store import FeatureStore
-from waldo_utils.study import ROOT
 
-TABLE = ROOT / "results" / "benchmarks" / "index_scale.csv"
 PER_PRODUCT = 5
 SPREAD = 0.7  # of a product's photos around its direction, as a share of the direction's length
 QUERIES = 100
@@ -114,7 +112,7 @@ def measure(sizes: list[int], width: int, work: Path) -> pd.DataFrame:
         )  # fmt: skip
         print(rows[-1], flush=True)
         table = pd.DataFrame(rows)
-        write_atomically(TABLE, lambda partial: table.to_csv(partial, index=False))
+        benchmark.save("index_scale", table, benchmark.FOLDER, benchmark.machine())
     return table
 
 
