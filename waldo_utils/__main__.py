@@ -168,7 +168,7 @@ def _add_study(commands: argparse._SubParsersAction) -> None:
     evaluate.add_argument(
         "--output",
         type=given,
-        metavar="PLACE",
+        metavar="FOLDER",
         help="folder of the page (default: below data/evaluations); with --checkpoint: a .csv for the table",
     )
     readme = _command(

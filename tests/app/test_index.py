@@ -1,5 +1,6 @@
 """The index of a folder: what is computed, kept, left out, resumed and refused."""
 
+import errno
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from small import drawn_photo, small_models
 
 from waldo_utils.__main__ import main
 from waldo_utils.app import index, index_files, rejection, searching
+from waldo_utils.retrieval import feature_store
 from waldo_utils.study import ROOT
 
 
@@ -115,6 +117,31 @@ def test_an_interrupted_index_goes_on_where_it_stopped(folder, tmp_path, models,
     again = index.open_index(tmp_path / "other", models).gallery
     assert again.names == whole_index.names
     np.testing.assert_allclose(again.embedding, whole_index.embedding, atol=1e-2)
+
+
+def test_a_disk_that_fills_is_told_and_what_was_kept_counts(
+    folder, tmp_path, models, computed, monkeypatch, capsys
+):
+    monkeypatch.setattr(searching, "open_models", lambda study: models)
+    monkeypatch.setattr(index, "SHARD", 2)
+    plain, calls = feature_store.flush, []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 4:  # in the second shard, of whose rows some are written
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return plain(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_store, "flush", full)
+        assert main(["index", str(folder), "--output", str(tmp_path / "index")]) == 2
+    assert "No space left on device: make room on the disk" in capsys.readouterr().err
+    done = sum(computed)
+    assert main(["index", str(folder), "--output", str(tmp_path / "index")]) == 0
+    assert sum(computed) == done + 6 - 1  # the first shard holds one photo and the one that cannot be read
+    gallery = index.open_index(tmp_path / "index", models).gallery
+    for name, seed in (("5.png", 5), ("tins/beans/4.png", 4)):
+        assert gallery.names[searching.search(models, gallery, drawn_photo(seed)).rows[0]] == name
 
 
 def test_rows_that_were_cut_off_are_computed_again(folder, tmp_path, models, computed):

@@ -151,6 +151,7 @@ LISTS = {
     "path,product\nno.png,1\nb.png,1\n": "2 photos of .* are not there, the first no.png",
     "path,product\nphotos/loose.png,1\nphotos/loose.png,1\n": "lists photos/loose.png twice",
     "path,product\nphotos/loose.png,1\n": "no product of .* has two photos",
+    "path,product\nphotos/loose.png,1\nphotos/fruit/0/0.png,1\n": "holds a single product",
     "path,product,split\nphotos/loose.png,1,train\n": "no photo is of the split test, the list has train",
 }
 

@@ -24,30 +24,15 @@ COMMANDS = [
     "readme",
     "index",
     "search",
+    "train",
+    "export",
     "benchmark",
     "demo",
     "train-study",
-    "train",
-    "export",
     "publish",
 ]
 # One word per thing, whatever the command.
-WORDS = {
-    "FOLDER",
-    "FILE",
-    "PLACE",
-    "URL",
-    "I/N",
-    "ADDRESS",
-    "FILE.csv",
-    "FILE.png",
-    "PHOTO",
-    "NAME",
-    "NAME=VALUE",
-    "NOTEBOOK",
-    "N",
-    "X,Y,W,H",
-}
+WORDS = {"FOLDER", "FILE", "PHOTO", "NAME", "NAME=VALUE", "NOTEBOOK", "N", "X,Y,W,H", "URL", "I/N", "ADDRESS"}
 
 
 def parsers():

@@ -105,7 +105,7 @@ def _train(options: argparse.Namespace) -> int:
     from waldo_utils.own import adapting
 
     adapting.train(options.folder, options.name, options.minutes, lambda line: print(line, flush=True))
-    print(f"use it: index FOLDER --model runs/{options.name}")
+    print(f"use it: index FOLDER --model runs/{options.name.removeprefix('runs/')}")
     return 0
 
 

@@ -100,6 +100,8 @@ def evaluate(source: Path, models: Models, model: str) -> Evaluation:
         raise ValueError(
             f"no product of {source} has two photos: put the photos of each product into a sub-folder of its own"
         )
+    if len(set(products) - {""}) < 2:
+        raise ValueError(f"{source} holds a single product, which nothing can be taken for: add others")
     copies = gallery.local.order
     features = large_search.unit(gallery.embedding[:])
     # Enough for MAP@R once a query's exact copies are left out.

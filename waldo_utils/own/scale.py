@@ -19,12 +19,10 @@ import pandas as pd
 
 from waldo_utils.app import index, index_files, searching
 from waldo_utils.app.index_files import FORMAT, Photos
-from waldo_utils.disk.files import write_atomically
+from waldo_utils.experiments import benchmark
 from waldo_utils.retrieval import large_search
 from waldo_utils.retrieval.feature_store import FeatureStore
-from waldo_utils.study import ROOT
 
-TABLE = ROOT / "results" / "benchmarks" / "index_scale.csv"
 PER_PRODUCT = 5
 SPREAD = 0.7  # of a product's photos around its direction, as a share of the direction's length
 QUERIES = 100
@@ -93,7 +91,7 @@ def in_process(*arguments: object) -> list[float]:
 
 
 def measure(sizes: list[int], width: int, work: Path) -> pd.DataFrame:
-    """Return one row per size: seconds to write, to add a thousand and to open, ms per search, the share of
+    """Write and return one row per size: seconds to write, to add a thousand and to open, ms per search, the share of
     exact neighbors, peak MB of both, bytes per photo."""
     rows = []
     for photos in sizes:
@@ -113,7 +111,9 @@ def measure(sizes: list[int], width: int, work: Path) -> pd.DataFrame:
             }
         )  # fmt: skip
         print(rows[-1], flush=True)
-    return pd.DataFrame(rows)
+        table = pd.DataFrame(rows)
+        benchmark.save("index_scale", table, benchmark.FOLDER, benchmark.machine())
+    return table
 
 
 def main() -> int:
@@ -129,8 +129,7 @@ def main() -> int:
         look(Path(options.step[1]))
     else:
         with tempfile.TemporaryDirectory() as work:
-            table = measure(options.sizes, options.width, Path(work))
-        write_atomically(TABLE, lambda partial: table.to_csv(partial, index=False))
+            measure(options.sizes, options.width, Path(work))
     return 0
 
 
