@@ -206,6 +206,9 @@ def _add_measurements(commands: argparse._SubParsersAction) -> None:
     benchmark.add_argument(
         "--full", action="store_true", help="galleries up to a million photos (half an hour)"
     )
+    benchmark.add_argument(
+        "--only", choices=("engines",), help="exact search, faiss and Qdrant's HNSW on the smallest gallery"
+    )
     _add_profile(benchmark, "whose features galleries are drawn like")
     benchmark.add_argument(
         "--output",
@@ -372,7 +375,10 @@ def _benchmark(options: argparse.Namespace) -> int:
     facts = benchmark.machine() | {"plan": asdict(plan), "profile": study.name}
     print(f"{facts['processor']}, {torch.get_num_threads()} threads, load {facts['load']:.1f} at the start")
     labels = manifest.label[manifest.split == "test"].to_numpy()
-    for name, table in benchmark.measure(plan, embedding, labels):
+    measured = benchmark.measure(plan, embedding, labels)
+    if options.only:
+        measured = [engine_commands.measure_engines(plan, embedding, labels)]
+    for name, table in measured:
         text = table.to_string(index=False, float_format="{:.3g}".format, na_rep="not run")
         print(f"\n{name}\n{text}", flush=True)
         if output:
