@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_study(commands)
     _add_photos(commands)
     own.add(commands, _command, _add_model)
-    speed_commands.add(commands, _command, _add_profile)
+    speed_commands.add(commands, _command, _add_profile, engine_commands.measure_engines)
     engine_commands.add(partial(_command, commands), _add_profile)
     return parser
 

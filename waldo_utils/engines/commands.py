@@ -12,7 +12,11 @@ from waldo_utils.disk.paths import given
 from waldo_utils.study import find_profile
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
     from waldo_utils.app.searching import Answer, Gallery, Models
+    from waldo_utils.experiments.benchmark import Plan
 
 
 def add(command: Callable[..., argparse.ArgumentParser], add_profile: Callable[..., None]) -> None:
@@ -118,3 +122,13 @@ def index_in_parts(options: argparse.Namespace) -> int:
         f"{summary.added + summary.changed + summary.kept} photos, {len(summary.unreadable)} left out\nindex: {output}"
     )
     return 0
+
+
+def measure_engines(plan: Plan, embedding: np.ndarray, labels: np.ndarray) -> tuple[str, pd.DataFrame]:
+    """Return the table of engines on the smallest drawn gallery of a plan, with its name."""
+    from waldo_utils.engines import speed
+    from waldo_utils.retrieval import approximate
+
+    gallery = approximate.drawn_gallery(embedding, labels, min(plan.galleries))
+    queries = approximate.drawn_gallery(embedding, labels, plan.queries, seed=1)
+    return "speed_engines", speed.engine_table(gallery, queries, min(plan.repeats, 3))

@@ -9,8 +9,11 @@ from waldo_utils.disk.paths import given
 from waldo_utils.study import find_profile
 
 
-def add(commands: argparse._SubParsersAction, command: Callable, add_profile: Callable) -> None:
-    """Add the command; `command` and `add_profile` are the command line's own."""
+def add(
+    commands: argparse._SubParsersAction, command: Callable, add_profile: Callable, engines: Callable
+) -> None:
+    """Add the command; `command` and `add_profile` are the command line's own, `engines` measures engines beside
+    faiss."""
     benchmark = command(
         commands, "benchmark", _benchmark, "measure search and reranking on this machine",
         "Methods take turns, so that their ratios hold on a busy machine too.", "--profile smoke",
@@ -18,6 +21,10 @@ def add(commands: argparse._SubParsersAction, command: Callable, add_profile: Ca
     benchmark.add_argument(
         "--full", action="store_true", help="galleries up to a million photos (half an hour)"
     )
+    benchmark.add_argument(
+        "--only", choices=("engines",), help="exact search, faiss and Qdrant's HNSW on the smallest gallery"
+    )
+    benchmark.set_defaults(measure_engines=engines)
     add_profile(benchmark, "whose features galleries are drawn like")
     benchmark.add_argument(
         "--output",
@@ -43,7 +50,10 @@ def _benchmark(options: argparse.Namespace) -> int:
     facts = benchmark.machine() | {"plan": asdict(plan), "profile": study.name}
     print(f"{facts['processor']}, {torch.get_num_threads()} threads, load {facts['load']:.1f} at the start")
     labels = manifest.label[manifest.split == "test"].to_numpy()
-    for name, table in benchmark.measure(plan, embedding, labels):
+    measured = benchmark.measure(plan, embedding, labels)
+    if options.only:
+        measured = [options.measure_engines(plan, embedding, labels)]
+    for name, table in measured:
         text = table.to_string(index=False, float_format="{:.3g}".format, na_rep="not run")
         print(f"\n{name}\n{text}", flush=True)
         if output:
