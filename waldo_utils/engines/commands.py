@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from waldo_utils.app.searching import Answer, Gallery, Models
-    from waldo_utils.experiments.benchmark import Plan
+    from waldo_utils.speed.benchmark import Plan
 
 
 def add(command: Callable[..., argparse.ArgumentParser], add_profile: Callable[..., None]) -> None:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from waldo_utils.experiments.benchmark import SERVER_MEMORY, SOP_DEPTH
+from waldo_utils.speed.benchmark import SERVER_MEMORY, SOP_DEPTH
 
 PHOTOS = (10**6, 10**7, 10**8, 10**9)
 QDRANT_FACTOR = 1.5  # of N x D x 4 bytes, by Qdrant's documentation

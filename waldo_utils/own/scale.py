@@ -19,9 +19,9 @@ import pandas as pd
 
 from waldo_utils.app import index, index_files, searching
 from waldo_utils.app.index_files import FORMAT, Photos
-from waldo_utils.experiments import benchmark
 from waldo_utils.retrieval import large_search
 from waldo_utils.retrieval.feature_store import FeatureStore
+from waldo_utils.speed import benchmark
 
 PER_PRODUCT = 5
 SPREAD = 0.7  # of a product's photos around its direction, as a share of the direction's length
