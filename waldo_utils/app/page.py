@@ -215,7 +215,7 @@ def open_demo(study: Study | None, folder: Path | None) -> Demo | int:
     from waldo_utils.app import demo, index, searching
 
     if folder is not None:
-        models = searching.open_models(find_profile(index.profile_of(folder)))
+        models = searching.open_models(index.profile_of(folder))
         print(f"index: {folder}\nmodels: {models.weights}", flush=True)
         return demo.open_folder(folder, models)
     study = study or default_study()
