@@ -13,16 +13,10 @@ from waldo_utils.app import searching
 from waldo_utils.app.index_files import Summary
 from waldo_utils.app.searching import Models
 from waldo_utils.engines import shards
-from waldo_utils.study import find_profile
 
 LOCAL = {"include_dashboard": False}  # of Ray on this machine
 PHOTOS = 4_096  # of a task: minutes
 RETRIES = 3  # of a task whose worker or machine was lost
-
-
-def open_profile(profile: str) -> Models:
-    """Return the models of a profile."""
-    return searching.open_models(find_profile(profile))
 
 
 def index(
@@ -31,13 +25,13 @@ def index(
     profile: str,
     address: str | None = None,
     photos: int = PHOTOS,
-    open_models: Callable[[str], Models] = open_profile,
+    open_models: Callable[[str], Models] = searching.open_models,
 ) -> Summary:
     """Index a folder or a list of photos by Ray tasks, each of which makes a shard and returns its folder.
 
     Args:
         source, output: see `shards.make_shard`; all machines of a cluster must see both.
-        profile: whose models compute the features.
+        profile: the name of the models that compute the features (see `searching.open_models`).
         address: of a cluster; None: this machine alone.
         photos: of a task, about.
         open_models: called once in each worker.
