@@ -12,6 +12,14 @@ from waldo_utils.run import markdown, pipeline, resources
 from waldo_utils.study import PROFILES, ROOT
 
 SHOWN = ("photos", "mini", "paper")  # the profiles whose results are kept with the project
+FIRST_SCREEN = (  # the methods that the first screen shows; the pages of the results have all
+    "ImageNet, nothing trained",
+    "ImageNet + local matching",
+    "CO",
+    "CO + local matching",
+    "CO + RRT (frozen)",
+    "CO + RRT (finetuned)",
+)
 ROOMS = (
     "engines", "own", "app", "run", "speed", "experiments", "training", "figures", "retrieval", "data", "miniature", "evaluation",
     "models", "disk",
@@ -23,7 +31,6 @@ def blocks() -> dict[str, str]:
     """Return the text of each marked block of the README by its name."""
     return {
         "main": main_table(),
-        "sets": set_table(),
         "profiles": profile_table(),
         "notebooks": notebook_list(),
         "rooms": room_list(),
@@ -53,7 +60,7 @@ def main_table() -> str:
     heads = ["Recall@1 / 10 / 100, %", "reported"] + [f"[`{name}`](results/{name})" for name in ran]
     cells = []
     known = reported.REPORTED.set_index("method")
-    for method in _methods(list(ran.values())):
+    for method in [name for name in _methods(list(ran.values())) if name in FIRST_SCREEN]:
         row = [method, recalls(known.loc[method]) if method in known.index else ""]
         for table in ran.values():
             found = table[table.method == method]
@@ -62,6 +69,7 @@ def main_table() -> str:
     notes = [
         f"`{name}`: {PROFILES[name].summary}, {int(table.queries.iloc[0]):,} queries of "
         f"{int(table.products.iloc[0])} products, {_seeds(table)}{_gains(name)}."
+        f"{_other_sets(name)}"
         for name, table in ran.items()
     ]
     missing = [f"`{name}`" for name in SHOWN if name not in ran]
@@ -69,31 +77,32 @@ def main_table() -> str:
     return "\n\n".join([markdown.rows(heads, cells), " ".join(notes)])
 
 
-def set_table(profile: str = "photos") -> str:
-    """Return recall@1 of each method on each test set of a profile, in per cent, and what it gains on the
-    untrained network there."""
+def _other_sets(profile: str) -> str:
+    """Say what recall@1 is on the sets beside a profile's own test photos, and what is gained there on the
+    untrained network."""
     table = find_table(profile, "sets")
     if table is None:
-        return "Not run."
-    names = list(dict.fromkeys(table.set))
-    heads = ["Recall@1, % (gain on nothing trained)"] + [
-        f"{name}, {int(rows.queries.iloc[0]):,} queries of {int(rows.products.iloc[0])} products"
-        for name, rows in table.groupby("set", sort=False)
-    ]
-    cells = []
-    for method in dict.fromkeys(table.method):
-        rows = table[table.method == method].set_index("set")
-        if set(names) <= set(rows.index):
-            cells.append([method, *(_with_gain(rows.loc[name]) for name in names)])
-    return markdown.rows(heads, cells)
+        return ""
+    parts = []
+    for name, rows in list(table.groupby("set", sort=False))[1:]:
+        shown = [
+            f"{row.method} {100 * row['R@1']:.1f}" + _gain(row)
+            for _, row in rows.iterrows()
+            if row.method in FIRST_SCREEN
+        ]
+        parts.append(
+            f" On {name}, {int(rows.queries.iloc[0]):,} queries of {int(rows.products.iloc[0])} products: "
+            f"{', '.join(shown)}."
+        )
+    return "".join(parts)
 
 
-def _with_gain(row: pd.Series) -> str:
-    """Write a method's recall@1 on one set, and its gain with its interval where it has one."""
+def _gain(row: pd.Series) -> str:
+    """Write what a method gains on the untrained network with its interval, where it has such."""
     if pd.isna(row["R@1 gain"]):
-        return f"{row['R@1']:.1%}".replace("%", "")
+        return ""
     low, gain, high = (100 * row[f"R@1 gain{end}"] for end in (" low", "", " high"))
-    return f"{100 * row['R@1']:.1f} ({gain:+.1f}, {low:+.1f} to {high:+.1f})"
+    return f" ({gain:+.1f}, {low:+.1f} to {high:+.1f})"
 
 
 def _seeds(table: pd.DataFrame) -> str:
@@ -137,19 +146,17 @@ def profile_table() -> str:
 
 
 def notebook_list(folder: Path = ROOT / "notebooks") -> str:
-    """Return the notebooks in the order they run, each linked to its executed copies: its title to the
-    first."""
+    """Return the notebooks in the order they run, each linked to its executed copy of the
+    first profile that ran."""
     lines = []
     for stage in pipeline.STAGES:
         title, _ = head(folder / f"{stage.stem}.ipynb")
         ran = [
-            name for name in SHOWN if (ROOT / "results" / name / "notebooks" / f"{stage.stem}.ipynb").exists()
+            f"results/{name}/notebooks/{stage.stem}.ipynb"
+            for name in SHOWN
+            if (ROOT / "results" / name / "notebooks" / f"{stage.stem}.ipynb").exists()
         ]
-        links = [
-            f"[{name if place else title}](results/{name}/notebooks/{stage.stem}.ipynb)"
-            for place, name in enumerate(ran)
-        ]
-        lines.append(f"- {', '.join(links) or f'{title}: not run'}")
+        lines.append(f"- [{title}]({ran[0]})" if ran else f"- {title}: not run")
     return "\n".join(lines)
 
 
