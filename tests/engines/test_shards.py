@@ -130,6 +130,12 @@ def dying_models(profile):
     return small_models()
 
 
+@pytest.fixture
+def prompt(monkeypatch):
+    """Let Ray's workers take turns with other tests: left alone, they yield to all of them."""
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+
+
 # Ray leaves processes of its own that end a little later.
 QUIET = pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
@@ -137,7 +143,7 @@ QUIET = pytest.mark.filterwarnings(
 
 
 @QUIET
-def test_ray_makes_the_same_index_although_a_worker_is_killed(folder, alone, tmp_path, monkeypatch):
+def test_ray_makes_the_same_index_although_a_worker_is_killed(folder, alone, tmp_path, monkeypatch, prompt):
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     monkeypatch.setenv("SAID", str(tmp_path / "said"))
     monkeypatch.setitem(ray_tasks.LOCAL, "num_cpus", 2)
@@ -151,7 +157,7 @@ def test_ray_makes_the_same_index_although_a_worker_is_killed(folder, alone, tmp
 
 
 @QUIET
-def test_a_cluster_without_the_package_is_told_so(folder, tmp_path):
+def test_a_cluster_without_the_package_is_told_so(folder, tmp_path, prompt):
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     with pytest.raises(
         ModuleNotFoundError, match="lacks the package test_shards: install this project there"
