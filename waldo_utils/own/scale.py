@@ -7,7 +7,6 @@ Features are drawn: products of five photos around directions at random.
 import argparse
 import hashlib
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -80,6 +79,8 @@ def look(output: Path) -> None:
 
 def peak() -> float:
     """Return the most memory that this process has held, in MB."""
+    import resource  # not on Windows
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
 
 
