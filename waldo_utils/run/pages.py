@@ -111,9 +111,7 @@ def gallery() -> str:
     )
     for name in _ran():
         lines += ["", f"## `{name}`: {PROFILES[name].summary}", ""]
-        lines += [
-            f"[All tables]({name}/README.md) · [the notebooks as one page]({name}/report.html) (download it)"
-        ]
+        lines += [f"[All tables]({name}/README.md){_one_page(name, f'{name}/')}"]
         for stage in pipeline.STAGES:
             link = f"{name}/notebooks/{stage.stem}.ipynb"
             figures = shown_figures(ROOT / "results" / name, stage.stem)[-THUMBNAILS:]
@@ -125,6 +123,13 @@ def gallery() -> str:
                     for figure in figures
                 ]
     return "\n".join(lines) + "\n"
+
+
+def _one_page(profile: str, place: str = "") -> str:
+    """Return the link to a profile's report, where all its notebooks have run."""
+    if not (ROOT / "results" / profile / "report.html").exists():
+        return ""
+    return f" · [the notebooks as one page]({place}report.html) (download it)"
 
 
 def shown_figures(results: Path, stem: str) -> list[str]:
@@ -146,7 +151,7 @@ def profile_page(name: str) -> str:
     lines = [WRITTEN, f"# `{name}`: {PROFILES[name].summary}", ""]
     lines.append(
         "Fractions in per cent, with 95 % intervals over products in brackets; differences in points. "
-        "[All profiles](../README.md) · [the notebooks as one page](report.html)"
+        f"[All profiles](../README.md){_one_page(name)}"
     )
     lines += ["", " · ".join(f"[{_title(table)}](#{_anchor(_title(table))})" for table in ordered)]
     for table in ordered:
