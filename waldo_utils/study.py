@@ -224,7 +224,7 @@ PROFILES: dict[str, Study] = {
         ),
         Study(
             name="photos",
-            summary="real photos: products of Stanford Online Products, UKBench objects and groceries",
+            summary="real photos: tested on SOP-85, then on Grocery Store",
             data=DataStage(
                 source="photos",
                 transfer="grocery",
