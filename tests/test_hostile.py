@@ -1803,7 +1803,7 @@ def test_errors_of_the_system_come_with_a_remedy(monkeypatch, capfd, error, line
 
 @pytest.mark.parametrize(
     "arguments",
-    [["search", "a", "--top", "many"], ["train"], ["index"], ["demo", "--port", "x"], ["dance"], []],
+    [["search", "a", "--top", "many"], ["train"], ["demo", "--port", "x"], ["dance"], []],
 )
 def test_arguments_that_are_none_are_refused_by_name(arguments, capfd):
     with pytest.raises(SystemExit) as error:
