@@ -1,2 +1,1 @@
-"""Files that are whole or absent: artifacts with their records, locks, resumable arrays, and faults told in
-one line."""
+"""Files that are whole or absent, their records, locks, and faults told in one line."""

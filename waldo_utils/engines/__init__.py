@@ -1,1 +1,1 @@
-"""Doors to engines that need more than one machine, each imported only when asked: torchrun, Ray, Qdrant."""
+"""Doors to torchrun, Ray and Qdrant, each imported only when asked."""

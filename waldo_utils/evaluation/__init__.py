@@ -1,1 +1,1 @@
-"""Hits to numbers with intervals, and the tables that hold them beside the reported figures."""
+"""Hits to numbers with intervals, and the tables that hold them."""

@@ -1,1 +1,1 @@
-"""Rendered products: parametric objects, photographed by a small software renderer (numpy, Pillow)."""
+"""Rendered products: parametric objects and a small software renderer."""

@@ -1,1 +1,1 @@
-"""A folder of one's own: how good models are on it, models trained on it, and models for other programs."""
+"""A folder of one's own: evaluated, trained on, its models exported."""

@@ -58,11 +58,11 @@ def main_table() -> str:
     are."""
     mains = {name: find_table(name, "main") for name in SHOWN}
     ran = {name: table for name, table in mains.items() if table is not None}
-    heads = ["Recall@1 / 10 / 100, %", "reported"] + [f"[`{name}`](results/{name})" for name in ran]
+    heads = ["Recall@1, %", "reported"] + [f"[`{name}`](results/{name})" for name in ran]
     cells = []
     known = reported.REPORTED.set_index("method")
     for method in [name for name in _methods(list(ran.values())) if name in FIRST_SCREEN]:
-        row = [method, recalls(known.loc[method]) if method in known.index else ""]
+        row = [method, f"{known['R@1'][method]:.1%}"[:-1] if method in known.index else ""]
         for table in ran.values():
             found = table[table.method == method]
             row.append(_with_interval(found.iloc[0]) if len(found) else "")
@@ -70,7 +70,7 @@ def main_table() -> str:
     notes = [
         f"`{name}`: {int(table.queries.iloc[0]):,} queries of "
         f"{int(table.products.iloc[0])} products, {_seeds(table)}{_gains(name)}."
-        f"{_other_sets(name)}"
+        f"{_other_sets(name) if name == SHOWN[0] else ''}"
         for name, table in ran.items()
     ]
     missing = [f"`{name}`" for name in SHOWN if name not in ran]
@@ -187,12 +187,12 @@ def find_table(profile: str, name: str) -> pd.DataFrame | None:
         return None
 
 
-def recalls(row: pd.Series, ks: tuple[int, ...] = (1, 10, 100)) -> str:
-    """Return "80.7 / 91.9 / 96.9"."""
+def recalls(row: pd.Series, ks: tuple[int, ...]) -> str:
+    """Return "80.7 / 91.9"."""
     return " / ".join(f"{100 * row[f'R@{k}']:.1f}" for k in ks if f"R@{k}" in row)
 
 
 def _with_interval(row: pd.Series) -> str:
-    """Return "**54.5** (51.2–57.9) / 88.7 / 98.3"."""
+    """Return "**54.5** (51.2–57.9)"."""
     value, bounds = markdown.interval(row, "R@1").split(" ", 1)
-    return f"**{value}** {bounds} / {recalls(row, (10, 100))}"
+    return f"**{value}** {bounds}"

@@ -1,2 +1,1 @@
-"""What a training step is (batches, losses, the loop, the validation that chooses), and the chain of all
-seeds."""
+"""What a training step is, and the chain of all trainings."""
