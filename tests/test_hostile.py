@@ -1789,7 +1789,7 @@ def test_a_command_is_refused_in_one_line(command, case, tmp_path):
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device: make room on the disk"),
         (ConnectionError("no\nnetwork"), "no\\nnetwork"),
         (ValueError("bad\x1b[31m"), "bad\\x1b[31m"),
-        (ModuleNotFoundError("No module named 'voila'"), "No module named 'voila'"),
+        (ModuleNotFoundError("No module named 'nosuch'"), "No module named 'nosuch'"),
     ],
 )  # fmt: skip
 def test_errors_of_the_system_come_with_a_remedy(monkeypatch, capfd, error, line):

@@ -144,3 +144,12 @@ def test_percent_puts_intervals_into_brackets():
     assert shown.to_dict("records") == [{"method": "CO", "R@1": "50.00 (40.0–62.5)", "R@10": "not run"}]
     table = pd.DataFrame({"metric": ["R@1"], "difference": [0.01], "low": [-0.02], "high": [0.04]})
     assert tables.percent(table).data.difference.tolist() == ["+1.00 (-2.00 to +4.00)"]
+
+
+def test_what_a_profile_runs_of_the_reported_data_hangs_on_its_settings_alone():
+    from waldo_utils.study import PROFILES
+
+    ran = {name: tables.runs(study).here.tolist() for name, study in PROFILES.items()}
+    assert ran["paper"] == ["run"] * 3
+    assert ran["sop"] == ["run", "not run", "not run"]
+    assert all(ran[name] == ["not run"] * 3 for name in ("mini", "photos", "smoke", "rehearsal"))

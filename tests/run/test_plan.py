@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from waldo_utils import __main__ as command_line
@@ -102,9 +103,10 @@ def test_this_machine_is_measured_with_the_sizes_of_the_profile():
     ],
 )
 def test_a_profile_that_cannot_be_planned_is_one_line_before_anything_is_measured(
-    name, said, monkeypatch, capsys
+    name, said, monkeypatch, capsys, tmp_path
 ):
     monkeypatch.setattr(rates, "measure", lambda *given: pytest.fail("measured"))
+    monkeypatch.setattr(plan.artifacts, "ROOT", tmp_path)  # whatever has run here
     assert command_line.main(["plan", "--profile", name]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
@@ -117,3 +119,17 @@ def test_the_plan_is_printed_with_what_was_measured(monkeypatch, capsys):
     assert "sop: 120,053 photos (53,596 train, 5,955 validation, 60,502 test), predicted for a finger" in said
     assert "03_train_reranker" in said and "hours" in said and "not counted: the raw photos" in said
     assert "sop" in PROFILES
+
+
+def test_counted_photos_without_their_transfer_set_are_not_counted(monkeypatch):
+    counts = pd.DataFrame({"split": ["train", "test"], "photos": [40, 20], "products": [9, 5]})
+    monkeypatch.setattr(plan.artifacts, "load_table", lambda study, name: counts)
+    monkeypatch.setattr(plan.artifacts, "load_frame", lambda study, name: range(7))
+    assert plan.sizes(find_profile("photos")) == plan.Sizes(40, 0, 20, 5, 0, 7)
+
+    def missing(study, name):
+        raise FileNotFoundError(name)
+
+    monkeypatch.setattr(plan.artifacts, "load_frame", missing)
+    with pytest.raises(ValueError, match="not counted yet"):
+        plan.sizes(find_profile("photos"))

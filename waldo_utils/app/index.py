@@ -42,7 +42,7 @@ from waldo_utils.data import folders
 from waldo_utils.data.reading import READERS, read_photo
 from waldo_utils.disk.files import check_writable, remove_partials, write_atomically
 from waldo_utils.disk.locks import hold
-from waldo_utils.retrieval import approximate, large_search
+from waldo_utils.retrieval import approximate, exact, large_search
 from waldo_utils.retrieval.feature_store import FeatureStore, Rows
 
 SHARD = 256  # photos
@@ -368,7 +368,7 @@ def _gallery(folder: Path, photos: Photos, store: FeatureStore, rows: int, found
     if found is not None:
         search = large_search.Approximate(found, embedding)
     else:
-        embedding = large_search.unit(embedding)
+        embedding = exact.unit(embedding)
         if not np.isfinite(embedding).all():
             raise ValueError("some are not finite")
     labels = [product_of(path) for path in paths]

@@ -206,8 +206,7 @@ def study_gallery(study: Study, models: Models, split: str) -> Gallery:
         manifest_digest = artifacts.sha256(artifacts.find(study, "data/manifest.csv"))[:8]
         path = artifacts.data_folder(study) / "demo" / f"{split}-{models.digest}-{manifest_digest}.npy"
         if not path.exists():
-            average = average_maps(models.shortlist, photos, models.transform)
-            average /= np.linalg.norm(average, axis=1, keepdims=True)
+            average = exact.unit(average_maps(models.shortlist, photos, models.transform))
             artifacts.write_atomically(path, lambda partial: np.save(partial, average))
         try:
             embedding = artifacts.read_array(path)

@@ -59,24 +59,28 @@ class PhotoCache:
 
 
 class PhotoFiles:
-    """Photos decoded from their files at each look, at full size: for a single pass, where a cache is not
-    worth it.
+    """Photos decoded from their files at each look: for a single pass, where a cache is not worth it.
 
     Item i is photo i as a (3, h, w) uint8 tensor.
 
     Args:
         manifest: rows with `path`.
         root: what the paths are relative to.
+        size: the photos' shorter side is scaled down to so many pixels; None: they stay as they are.
     """
 
-    def __init__(self, manifest: pd.DataFrame, root: Path):
-        self.files = [root / path for path in manifest.path]
+    def __init__(self, manifest: pd.DataFrame, root: Path, size: int | None = None):
+        self.names = manifest.path.tolist()
+        self.root = root
+        self.size = size
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.names)
 
     def __getitem__(self, i: int) -> Tensor:
-        return torch.from_numpy(np.array(read_photo(self.files[i]))).permute(2, 0, 1)
+        photo = read_photo(self.root / self.names[i], self.names[i])
+        photo = shrink(photo, self.size) if self.size else photo
+        return torch.from_numpy(np.array(photo)).permute(2, 0, 1)
 
 
 def build_cache(manifest: pd.DataFrame, root: Path, folder: Path, size: int) -> PhotoCache:

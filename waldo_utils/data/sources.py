@@ -51,16 +51,7 @@ def _rendered(drawn: RenderedSet, folder: Path) -> Path:
     """Render a study's own products in the form of Stanford Online Products, or find them."""
     from waldo_utils.miniature.datasets import render_sop
 
-    return render_sop(
-        _ours(folder, drawn),
-        drawn.seed,
-        drawn.families,
-        drawn.family_size,
-        drawn.photos,
-        drawn.size,
-        drawn.difficulty,
-        drawn.test_fraction,
-    )
+    return render_sop(_ours(folder, drawn), **asdict(drawn))
 
 
 def open_transfer(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
@@ -80,16 +71,9 @@ def open_transfer(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path
     if settings.transfer == "rendered":
         from waldo_utils.miniature.datasets import render_products10k
 
-        drawn = settings.rendered_transfer
-        root = render_products10k(
-            _ours(folder / "rendered_products10k", drawn),
-            drawn.seed,
-            drawn.families,
-            drawn.family_size,
-            drawn.photos,
-            drawn.size,
-            drawn.difficulty,
-        )
+        drawn = asdict(settings.rendered_transfer)
+        del drawn["test_fraction"]  # every product is in both splits
+        root = render_products10k(_ours(folder / "rendered_products10k", settings.rendered_transfer), **drawn)
     elif settings.transfer == "products10k":
         root = places.find_data("products10k")
     else:

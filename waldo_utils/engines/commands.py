@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from waldo_utils import ranks
 from waldo_utils.disk.paths import given
 from waldo_utils.study import find_profile
 
@@ -48,7 +49,10 @@ def _train_study(options: argparse.Namespace) -> int:
     from waldo_utils.engines import torchrun
 
     study = find_profile(options.profile)
-    torchrun.run(study, (options.only,) if options.only else torchrun.PARTS)
+    try:
+        torchrun.run(study, (options.only,) if options.only else torchrun.PARTS)
+    except ranks.PeerLost as error:
+        torchrun.leave(str(error))
     return 0
 
 

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from waldo_utils.app import index_files
 from waldo_utils.engines.qdrant_connection import is_served, opened
+from waldo_utils.retrieval.exact import unit
 from waldo_utils.retrieval.feature_store import FeatureStore, Rows
-from waldo_utils.retrieval.large_search import unit
 
 BATCH = 256  # points of one request
 EFFORT = 4  # candidates that HNSW keeps, for each neighbor that is wanted: see `speed_engines`

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import NoReturn
 
 import pandas as pd
 import torch
@@ -89,6 +90,16 @@ def run(study: Study, parts: tuple[str, ...] = PARTS) -> None:
             chain.rerank_every_seed(study, beginning.with_maps(study, split))
     if ranks.WORLD > 1:
         dist.destroy_process_group()
+
+
+def leave(reason: str) -> NoReturn:
+    """End this process at once, with one line.
+
+    Taking down the transports to a process that is gone can abort this one, or wait for it: they are left to
+    the system.
+    """
+    print(f"error: {reason}", file=sys.stderr, flush=True)
+    os._exit(2)
 
 
 def train_every_seed(study: Study, split: dict[str, Split]) -> pd.DataFrame:

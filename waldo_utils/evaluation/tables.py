@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from waldo_utils.evaluation import metrics
+from waldo_utils.study import Study
 
 
 def count_table(manifest: pd.DataFrame) -> pd.DataFrame:
@@ -354,17 +355,17 @@ def with_gains(rows: pd.DataFrame, differences: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def runs() -> pd.DataFrame:
-    """List the profiles and whether their main table lies in the results folder."""
-    from waldo_utils.disk.artifacts import results_folder
-    from waldo_utils.study import PROFILES
+def runs(study: Study) -> pd.DataFrame:
+    """List what the paper and the report were measured on, and whether a profile runs it.
 
-    rows = [
-        {
-            "profile": study.name,
-            "what it is": study.summary,
-            "main table": "run" if (results_folder(study) / "tables" / "main.csv").exists() else "not run",
-        }
-        for study in PROFILES.values()
-    ]
-    return pd.DataFrame(rows)
+    What other profiles have run here does not count: a notebook shows the same wherever it runs.
+    """
+    sop = study.data.source == "sop"
+    measured = {
+        "Stanford Online Products": sop,
+        "Stanford Online Products with the published backbone": sop and study.global_.backbone == "resnet50",
+        "Products-10k": sop and study.data.transfer == "products10k",
+    }
+    return pd.DataFrame(
+        [{"measured on": name, "here": "run" if ran else "not run"} for name, ran in measured.items()]
+    )

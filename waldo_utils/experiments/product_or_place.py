@@ -119,12 +119,11 @@ def gallery_of(study: Study, seed: int, manifest: pd.DataFrame, photos: PhotoCac
         model = trained.local_model(study, seed, stage)
         _, local[stage] = features.extract_features(model, photos, transform, partial=begun)
     average = features.average_maps(trained.start(study), photos, transform)
-    average /= np.linalg.norm(average, axis=1, keepdims=True)
     count = min(study.evaluation.shortlist, len(photos) - 1)
     labels, place = manifest.label.to_numpy(), manifest.place.to_numpy()
     group = np.unique(np.stack([labels, place], axis=1), axis=0, return_inverse=True)[1].ravel()
     found = exact.nearest_neighbors(embedding, count)
-    untrained, _ = exact.nearest_neighbors(average, count)
+    untrained, _ = exact.nearest_neighbors(exact.unit(average), count)
     return Gallery(labels, group, embedding, *found, local, untrained, place)
 
 

@@ -37,9 +37,8 @@ def extract(study: Study, seed: int, split: dict[str, Split]) -> Features:
     seen: Features = {"untrained": {}}
     for name, part in split.items():
         average = features.average_maps(start, part.photos, transform)
-        unit = average / np.linalg.norm(average, axis=1, keepdims=True)
         _, local = features.extract_features(start, part.photos, transform)
-        seen["untrained"][name] = (unit, local)
+        seen["untrained"][name] = (exact.unit(average), local)
     models = {"CO": trained.global_model(study, seed)}
     models |= {stage: trained.local_model(study, seed, stage) for stage in STAGES}
     for kind, model in models.items():

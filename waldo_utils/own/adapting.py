@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from waldo_utils.app.index_files import product_of
 from waldo_utils.data import folders
-from waldo_utils.data.reading import read_photo, shrink
+from waldo_utils.data.photo_cache import PhotoFiles
+from waldo_utils.data.reading import read_photo
 from waldo_utils.data.transforms import TestTransform, TrainTransform
 from waldo_utils.disk.files import check_writable, write_atomically
 from waldo_utils.disk.locks import hold
@@ -66,20 +67,6 @@ class Plan:
     products: int
     steps: int  # of each rate
     minutes: float  # that it should take
-
-
-class Files:
-    """Photos of a folder, decoded when they are asked for: photo i as a (3, h, w) uint8 tensor."""
-
-    def __init__(self, folder: Path, paths: list[str]):
-        self.folder, self.paths = folder, paths
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, i: int) -> Tensor:
-        photo = shrink(read_photo(self.folder / self.paths[i], self.paths[i]), SIZE)
-        return torch.from_numpy(np.array(photo)).permute(2, 0, 1)
 
 
 def choose_products(folder: Path) -> pd.DataFrame:
@@ -267,7 +254,7 @@ def make_plan(folder: Path, table: pd.DataFrame, model: ImageModel, minutes: flo
     Raises:
         ValueError: not even a few steps fit.
     """
-    some = Files(folder, table.path[:16].tolist())
+    some = PhotoFiles(table[:16], folder, SIZE)
     plain, crop = _transforms()
     compute_trunk_maps(model, some, plain)  # prepared once: not counted
     clock = time.perf_counter()
@@ -279,7 +266,7 @@ def make_plan(folder: Path, table: pd.DataFrame, model: ImageModel, minutes: flo
     labels = torch.arange(len(batch)) // 2
     model.to(device())
     clock = time.perf_counter()
-    global_gradients(model, batch.to(device()), labels[: len(batch)], SETTINGS)
+    global_gradients(model, batch.to(device()), labels, SETTINGS)
     step = time.perf_counter() - clock
     model.zero_grad(set_to_none=True)
     counts = table.part.value_counts()
@@ -307,7 +294,7 @@ def _maps(folder: Path, part: pd.DataFrame, model: ImageModel, name: str, begun:
     """Return the trunk's maps of a part, several views of train photos, kept until the training ends."""
     path = begun / f"{name}_maps.npy"
     if not path.exists():
-        photos, (plain, crop) = Files(folder, part.path.tolist()), _transforms()
+        photos, (plain, crop) = PhotoFiles(part, folder, SIZE), _transforms()
         views = VIEWS if name == "train" else 1
         maps = compute_trunk_maps(model, photos, plain, crop, views, partial=begun / f"{name}_maps")
         write_atomically(path, lambda partial: np.save(partial, maps))

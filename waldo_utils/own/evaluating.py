@@ -12,7 +12,7 @@ from waldo_utils.app.searching import Gallery, Models
 from waldo_utils.data import folders
 from waldo_utils.evaluation import metrics
 from waldo_utils.own import suspicions
-from waldo_utils.retrieval import exact, large_search, reranking
+from waldo_utils.retrieval import exact, reranking
 from waldo_utils.retrieval.feature_store import Rows
 
 KS = (1, 5, 10)
@@ -103,7 +103,7 @@ def evaluate(source: Path, models: Models, model: str) -> Evaluation:
     if len(set(products) - {""}) < 2:
         raise ValueError(f"{source} holds a single product, which nothing can be taken for: add others")
     copies = gallery.local.order
-    features = large_search.unit(gallery.embedding[:])
+    features = exact.unit(gallery.embedding[:])
     # Enough for MAP@R once a query's exact copies are left out.
     most = int(counts[asked].max()) + int(np.unique(copies, return_counts=True)[1].max())
     shortlist = min(len(gallery) - 1, max(SHOWN, most))

@@ -18,7 +18,7 @@ import pandas as pd
 
 from waldo_utils.app import index, index_files, searching
 from waldo_utils.app.index_files import FORMAT, Photos
-from waldo_utils.retrieval import large_search
+from waldo_utils.retrieval import exact, large_search
 from waldo_utils.retrieval.feature_store import FeatureStore
 from waldo_utils.speed import benchmark
 
@@ -33,7 +33,7 @@ def drawn(seed: int, count: int, width: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     centers = rng.standard_normal((-(-count // PER_PRODUCT), width), np.float32)
     rows = centers.repeat(PER_PRODUCT, axis=0)[:count]
-    return large_search.unit(rows + SPREAD * rng.standard_normal(rows.shape, np.float32))
+    return exact.unit(rows + SPREAD * rng.standard_normal(rows.shape, np.float32))
 
 
 def write_index(output: Path, photos: int, width: int) -> None:
@@ -69,7 +69,7 @@ def look(output: Path) -> None:
     rows = np.random.default_rng(0).integers(len(opened.gallery), size=QUERIES)
     times = []
     for row in rows:
-        query = large_search.unit(opened.gallery.embedding[row : row + 1])
+        query = exact.unit(opened.gallery.embedding[row : row + 1])
         clock = time.perf_counter()
         opened.gallery.nearest(query, searching.DEPTH)
         times.append(1000 * (time.perf_counter() - clock))

@@ -95,6 +95,12 @@ def nearest_within(
     return neighbors, similarities
 
 
+def unit(features: np.ndarray) -> np.ndarray:
+    """Return (N, D) features in float32 and of unit length."""
+    features = np.asarray(features, np.float32)
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+
 def check_features(name: str, features: np.ndarray) -> None:
     """Refuse features that a search by cosine cannot rank; `name` says whose they are.
 

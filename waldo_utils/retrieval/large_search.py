@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from waldo_utils.retrieval import approximate, exact
+from waldo_utils.retrieval.exact import unit
 from waldo_utils.retrieval.feature_store import Rows
 
 BLOCK = 65_536  # features in memory at once
@@ -15,12 +16,6 @@ LISTS_VISITED = 32
 CANDIDATES = 10  # of an approximate index that are ranked exactly, per neighbor wanted
 CHECKED = 200  # features whose neighbors tell the share that an approximate index finds
 NEIGHBORS = 100  # of each of them
-
-
-def unit(features: np.ndarray) -> np.ndarray:
-    """Return (N, D) features in float32 and of unit length again, which float16 loses a little of."""
-    features = np.asarray(features, np.float32)
-    return features / np.linalg.norm(features, axis=1, keepdims=True)
 
 
 def in_blocks(queries: np.ndarray, k: int, gallery: Rows | np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -35,8 +35,8 @@ def rerank_scores(
 ) -> np.ndarray:
     """Score every query against each of its neighbors with the transformer; `retrieval.reorder` sorts by it.
 
-    Several processes share the queries. Beside the features, which may be mapped from files, it holds at most `CODES` bytes of photos' codes
-    and the activations of `PAIRS` pairs, however many queries there are.
+    Several processes share the queries. Beside the features, which may be mapped from files, it holds at most
+    `CODES` bytes of photos' codes and the activations of `PAIRS` pairs, however many queries there are.
 
     Args:
         reranker: the transformer, read in eval mode.

@@ -72,13 +72,13 @@ def _counted(study: Study, transfer: tuple[int, int]) -> Sizes:
     """Return the sizes that notebook 01 has counted."""
     try:
         counts = artifacts.load_table(study, "counts").set_index("split")
+        if study.data.transfer == "grocery":
+            transfer = (0, len(artifacts.load_frame(study, "data/transfer_manifest")))
     except (FileNotFoundError, ValueError):
         raise ValueError(
             f"the photos of {study.name!r} are not counted yet: run its first notebook "
             f"(python -m waldo_utils run --profile {study.name} --only 01_prepare_data)"
         ) from None
-    if study.data.transfer == "grocery":
-        transfer = (0, len(artifacts.load_frame(study, "data/transfer_manifest")))
     photos = counts.photos.reindex(["train", "validation", "test"], fill_value=0)
     return Sizes(*map(int, photos), int(counts.products["test"]), *transfer)
 

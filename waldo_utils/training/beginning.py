@@ -59,8 +59,8 @@ def begin(study: Study, split: dict[str, Split]) -> dict[str, Split]:
     _, local = features.extract_features(model, split["test"].inputs, plain_transform(study))
     artifacts.save_array(study, "global/untrained_test_local", local)
     for name, embedding in (("untrained", average["test"]), ("principal", average["test"] @ axes.T)):
-        unit = embedding / np.linalg.norm(embedding, axis=1, keepdims=True)
-        neighbors, _ = exact.nearest_neighbors(unit, min(study.evaluation.shortlist, len(unit) - 1))
+        count = min(study.evaluation.shortlist, len(embedding) - 1)
+        neighbors, _ = exact.nearest_neighbors(exact.unit(embedding), count)
         artifacts.save_array(study, f"global/{name}_test_neighbors", neighbors)
     return split
 
