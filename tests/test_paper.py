@@ -20,7 +20,7 @@ from waldo_utils.study import PROFILES, GlobalStage
 
 STUDY, PAPER = PROFILES["rehearsal"], PROFILES["paper"]
 # Speed, demo, and products that are rendered in places of their own ask nothing of the paper's form.
-LEFT_OUT = ("10_speed_and_scale", "11_demo")
+LEFT_OUT = ("10_speed_and_scale", "11_demo", "12_own_photos")
 STAGES = tuple(stage for stage in pipeline.STAGES if stage.stem not in LEFT_OUT)
 
 

@@ -83,6 +83,13 @@ def test_the_main_result_stands_first_and_ours_before_the_reported(page):
     assert "<figcaption>Before and after. For each query the first five neighbors.</figcaption>" in top
 
 
+def test_a_report_of_the_same_notebooks_is_the_same(page):
+    before = page.read_bytes()
+    notebooks = [page.parent / "01_look.ipynb", page.parent / "02_end.ipynb"]
+    report.write_report(PROFILES["smoke"], notebooks, page)
+    assert page.read_bytes() == before
+
+
 def test_contents_stand_beside_and_lead_to_what_is_there(page):
     text = page.read_text()
     nav = text.split("<nav")[1].split("</nav>")[0]

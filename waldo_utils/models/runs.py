@@ -43,6 +43,12 @@ def save(name: str, model: ImageModel, facts: dict) -> Path:
     return folder
 
 
+def forget(name: str) -> None:
+    """Remove a finished training, if there is one; one that was begun stays."""
+    for file in ("run.json", "weights.safetensors"):
+        (folder_of(name) / file).unlink(missing_ok=True)
+
+
 def load(name: str) -> tuple[ImageModel, dict]:
     """Return the image model and the facts that `save` kept.
 

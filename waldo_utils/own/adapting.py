@@ -46,6 +46,7 @@ SETTINGS = GlobalStage(
     size=SIZE,
     crop_scale=(0.3, 1.0),
     batch=64,
+    micro_batch=16,
     temperature=0.07,
     optimizer="adamw",
 )
@@ -101,7 +102,13 @@ def choose_products(folder: Path) -> pd.DataFrame:
     return table.assign(label=pd.factorize(table["product"])[0], part=table["product"].map(part))
 
 
-def train(folder: Path, name: str, minutes: float, say: Callable[[str], None] = print) -> pd.DataFrame:
+def train(
+    folder: Path,
+    name: str,
+    minutes: float,
+    say: Callable[[str], None] = print,
+    most_steps: int | None = None,
+) -> pd.DataFrame:
     """Train on a folder and keep the model as "runs/NAME"; a killed training goes on where it was.
 
     Args:
@@ -109,6 +116,7 @@ def train(folder: Path, name: str, minutes: float, say: Callable[[str], None] = 
         name: of the training.
         minutes: that it may take, about.
         say: gets each line that is told.
+        most_steps: of each rate, although more would fit; None: `MOST_STEPS`.
 
     Returns:
         Trained against the start on products that chose nothing, as `comparisons.paired_differences` gives it.
@@ -126,18 +134,24 @@ def train(folder: Path, name: str, minutes: float, say: Callable[[str], None] = 
         raise FileExistsError(f"{target} holds a finished training: choose another --name, or remove it")
     check_writable(target)
     with hold(target / ".lock"):
-        return _train(folder, table, name, target / "unfinished", minutes, say)
+        return _train(folder, table, name, target / "unfinished", minutes, say, most_steps or MOST_STEPS)
 
 
 def _train(
-    folder: Path, table: pd.DataFrame, name: str, begun: Path, minutes: float, say: Callable[[str], None]
+    folder: Path,
+    table: pd.DataFrame,
+    name: str,
+    begun: Path,
+    minutes: float,
+    say: Callable[[str], None],
+    most_steps: int,
 ) -> pd.DataFrame:
     model = starting_weights.image_model(SETTINGS, projected=False)
-    table, content = _readable(folder, table, say)
+    table, content = _readable(folder, table, say, most_steps)
     plan = _old_plan(begun, content)
     if plan is None:
         shutil.rmtree(begun, ignore_errors=True)
-        plan = make_plan(folder, table, model, minutes, content)
+        plan = make_plan(folder, table, model, minutes, content, most_steps)
         text = json.dumps(asdict(plan))
         write_atomically(begun / "plan.json", lambda partial: partial.write_text(text, encoding="utf-8"))
     else:
@@ -217,10 +231,12 @@ def verdict(judged: pd.DataFrame, rate: float) -> str:
     return "\n".join([*lines, last])
 
 
-def _readable(folder: Path, table: pd.DataFrame, say: Callable[[str], None]) -> tuple[pd.DataFrame, str]:
+def _readable(
+    folder: Path, table: pd.DataFrame, say: Callable[[str], None], most_steps: int
+) -> tuple[pd.DataFrame, str]:
     """Return the photos that can be read, and a hash of what decides a training."""
     faults = {}
-    digest = hashlib.sha256(repr((SETTINGS, RATES, VIEWS, MOST_STEPS)).encode())
+    digest = hashlib.sha256(repr((SETTINGS, RATES, VIEWS, most_steps)).encode())
     for path in tqdm(table.path, desc="look at the photos", unit="photo", leave=False):
         try:
             read_photo(folder / path, path)
@@ -248,7 +264,9 @@ def _old_plan(begun: Path, content: str) -> Plan | None:
     return plan if plan.content == content else None
 
 
-def make_plan(folder: Path, table: pd.DataFrame, model: ImageModel, minutes: float, content: str) -> Plan:
+def make_plan(
+    folder: Path, table: pd.DataFrame, model: ImageModel, minutes: float, content: str, most_steps: int
+) -> Plan:
     """Return the plan that fits, by the time that some photos and one step take here.
 
     Raises:
@@ -281,7 +299,7 @@ def make_plan(folder: Path, table: pd.DataFrame, model: ImageModel, minutes: flo
         raise ValueError(
             f"--minutes {minutes:g} is too short for {len(table)} photos on this machine: {needed:.1f} is the least"
         )
-    steps = BLOCK * min(blocks, MOST_STEPS // BLOCK)
+    steps = BLOCK * min(blocks, most_steps // BLOCK)
     seconds = fixed + mixed + each * steps / BLOCK
     return Plan(content, len(table), table.label.nunique(), steps, float(seconds / 60))
 

@@ -52,6 +52,7 @@ STAGES = (
     ),
     Stage("10_speed_and_scale", ("03_train_reranker",)),
     Stage("11_demo", ("03_train_reranker",)),
+    Stage("12_own_photos", ("01_prepare_data",)),
 )
 
 

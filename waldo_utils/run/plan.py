@@ -19,7 +19,12 @@ MATCHINGS, TRANSFORMERS = (
     7,
     3,
 )  # scores of notebook 08 that match patches (one of them both ways), and that do not
-UNCOUNTED = ("09_results", "10_speed_and_scale", "11_demo")  # minutes that hardly hang on the photos
+UNCOUNTED = (
+    "09_results",
+    "10_speed_and_scale",
+    "11_demo",
+    "12_own_photos",
+)  # minutes that hardly hang on the photos
 
 
 @dataclass(frozen=True)

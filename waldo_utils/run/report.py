@@ -81,7 +81,7 @@ def _headline(main: Path) -> tuple[str, str]:
         '<p class="facts">In per cent, R@1 with its 95 % interval over products. Reported: Tan et al., '
         "ICCV 2021, on Stanford Online Products.</p>"
     )
-    return html.escape(sentence), _table(joined.to_html()) + note
+    return html.escape(sentence), _table(joined.to_html(table_uuid="main")) + note
 
 
 def _chapter(stem: str, notebook) -> Chapter:
