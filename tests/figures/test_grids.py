@@ -50,13 +50,15 @@ TABLE = pd.DataFrame(
 )  # fmt: skip
 
 
-def test_recall_bars_have_the_values_in_per_cent_above_their_intervals():
-    (ax,) = curves.recall_bars(TABLE).axes
-    assert [round(bar.get_height()) for bar in ax.patches] == [50, 80, 60, 90]
-    assert [(text.get_text(), round(text.xy[1])) for text in ax.texts] == [
-        ("50.0", 60), ("80.0", 90), ("60.0", 70), ("90.0", 95)
-    ]  # fmt: skip
-    assert len({bar.get_facecolor() + (bar.get_hatch(),) for bar in ax.patches}) == 2
+def test_intervals_have_a_panel_per_metric_and_mark_the_best():
+    axes = curves.metric_intervals(TABLE).axes
+    assert [ax.get_title() for ax in axes] == ["recall@1", "recall@10"]
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["CO", "RRT"]
+    spans, dots = axes[0].lines[::2], axes[0].lines[1::2]
+    assert np.allclose([line.get_xdata() for line in spans], [[40, 60], [50, 70]])
+    assert np.allclose([line.get_xdata() for line in dots], [[50], [60]])
+    assert [text.get_text() for text in axes[1].texts] == ["80.0", "90.0"]
+    assert [line.get_color() for line in dots] == [style.BLUE, style.ORANGE]
 
 
 def test_differences_have_a_panel_per_metric_and_a_mark_per_verdict():

@@ -4,8 +4,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from waldo_utils.figures.style import BLUE, FILLS, GREEN, GREY, ORANGE, PURPLE, SKY, STYLE, VERMILION
+from waldo_utils.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, STYLE, VERMILION
 
 HEAT_RANGE = 40  # points of recall@1 at which the heat maps' colors end
 
@@ -42,45 +43,35 @@ def learning_curves(log: pd.DataFrame) -> Figure:
     return figure
 
 
-def recall_bars(table: pd.DataFrame) -> Figure:
-    """Draw recall@k and MAP@R of each method as bars with their 95 % intervals.
+def metric_intervals(table: pd.DataFrame) -> Figure:
+    """Draw each method's metrics with their 95 % intervals, a panel per metric, the best value orange.
 
     Args:
-        table: columns `method`, and `R@k` or `MAP@R`, each with `... low` and `... high`.
+        table: columns `method`, and of `R@1`, `R@10`, `R@100` and `MAP@R` those there are, each with `... low`
+            and `... high`.
     """
     names = [c for c in ("R@1", "R@10", "R@100", "MAP@R") if c in table.columns]
+    places = np.arange(len(table))[::-1]
     with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(11, 5))
-        width = 0.84 / len(table)
-        for i, (_, row) in enumerate(table.iterrows()):
-            x = np.arange(len(names)) + (i - (len(table) - 1) / 2) * width
-            color, hatch = FILLS[i % len(FILLS)]
-            values, low, high = (
-                np.array([100 * row[f"{name}{bound}"] for name in names]) for bound in ("", " low", " high")
-            )
-            ax.bar(x, values, width * 0.94, label=row.method, color=color, hatch=hatch, edgecolor="white")
-            ax.errorbar(
-                x,
-                values,
-                yerr=[values - low, high - values],
-                fmt="none",
-                color="black",
-                capsize=4,
-                linewidth=1.5,
-            )
-            for place, value, top in zip(x, values, high, strict=True):
-                ax.annotate(
-                    f"{value:.1f}", (place, top), (0, 4), textcoords="offset points", ha="center",
-                    fontsize=min(13, 70 * width),
-                )  # fmt: skip
-        ax.set_xticks(
-            np.arange(len(names)),
-            [name.replace("R@", "recall@", 1) if name[0] == "R" else name for name in names],
+        figure, axes = plt.subplots(
+            1, len(names), figsize=(2.3 * len(names) + 4.2, 0.42 * len(table) + 1.2), sharey=True, squeeze=False
         )
-        ax.set(ylabel="%", ylim=(0, 108), yticks=range(0, 101, 20))
-        ax.grid(axis="y", alpha=0.3)
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=min(len(table), 3))
-        figure.tight_layout()
+        for ax, name in zip(axes[0], names, strict=True):
+            values, low, high = (100 * table[f"{name}{bound}"].to_numpy() for bound in ("", " low", " high"))
+            for place, value, start, end in zip(places, values, low, high, strict=True):
+                color = ORANGE if value == values.max() else BLUE
+                ax.plot([start, end], [place, place], color=color, linewidth=2)
+                ax.plot([value], [place], "o", color=color, markersize=7)
+                ax.annotate(
+                    f"{value:.1f}", (value, place), (0, 6), textcoords="offset points", ha="center", fontsize=10
+                )
+            ax.set(title=name.replace("R@", "recall@", 1) if name[0] == "R" else name, xlabel="%")
+            ax.set_ylim(-0.5, len(table) - 0.2)
+            ax.margins(x=0.12)
+            ax.xaxis.set_major_locator(MaxNLocator(4))
+            ax.grid(alpha=0.3)
+        axes[0][0].set_yticks(places, table.method)
+        figure.tight_layout(w_pad=1.5)
     plt.close(figure)
     return figure
 

@@ -4,6 +4,7 @@ import io
 import warnings
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +12,7 @@ from waldo_utils.models.devices import autocast, device
 from waldo_utils.models.image_model import ImageModel
 
 OPSET = 17
+PART = 64  # photos at once: what a forward holds does not grow with the batch
 Forward = Callable[[Tensor], tuple[Tensor, ...]]
 
 
@@ -107,6 +109,7 @@ def _session(part: nn.Module, example: Tensor) -> Forward:
     session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
 
     def run(x: Tensor) -> tuple[Tensor, ...]:
-        return tuple(torch.from_numpy(y) for y in session.run(None, {"x": x.contiguous().numpy()}))
+        parts = [session.run(None, {"x": part.contiguous().numpy()}) for part in x.split(PART)]
+        return tuple(torch.from_numpy(np.concatenate(outputs)) for outputs in zip(*parts, strict=True))
 
     return run
