@@ -1,4 +1,5 @@
 # make study [PROFILE=mini|photos|sop|rehearsal|paper|smoke] [FORCE=1]   run the notebooks, only what changed
+# make study SEEDS=3                                                 the same with three seeds; results/mini@3 stands beside it
 # make study MEASURE=1                                                run everything, and renew the times that are kept
 # make test                                                           lint and test
 # make test-browser                                                   test the demo and the report in an installed Chromium
@@ -29,7 +30,7 @@ help:
 	@sed -n 's/^# make/make/p' Makefile
 
 study: $(SETUP)
-	@$(PYTHON) -m waldo_utils run --profile $(PROFILE) $(if $(FORCE),--force) $(if $(MEASURE),--measure)
+	@$(PYTHON) -m waldo_utils run --profile $(PROFILE)$(if $(SEEDS),@$(SEEDS)) $(if $(FORCE),--force) $(if $(MEASURE),--measure)
 
 test: $(SETUP)
 	@$(MAKE) --no-print-directory lint; linted=$$?; \

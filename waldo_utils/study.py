@@ -5,6 +5,7 @@ profile but "paper" reads as a list of deviations. Paths and devices are facts o
 here.
 """
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -269,9 +270,19 @@ PROFILES: dict[str, Study] = {
 def find_profile(name: str) -> Study:
     """Return the study of a profile.
 
+    Args:
+        name: of the profile; "NAME@3" is the same with three seeds, whose data and results stand beside it.
+
     Raises:
-        ValueError: there is no such profile; lists those there are.
+        ValueError: there is no such profile, or no such number of seeds; lists the profiles there are.
     """
-    if name not in PROFILES:
+    plain, at, seeds = name.partition("@")
+    if plain not in PROFILES:
         raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
-    return PROFILES[name]
+    study = PROFILES[plain]
+    if not at:
+        return study
+    if not re.fullmatch("[1-9][0-9]?", seeds):
+        raise ValueError(f"profile {name!r} asks for {seeds!r} seeds: choose a number, as in {plain}@3")
+    summary = f"{study.summary}, {seeds} seed{'s' * (seeds != '1')}"
+    return replace(study, name=name, summary=summary, seeds=tuple(range(int(seeds))))

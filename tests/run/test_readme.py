@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "results").glob("*.md")),
-    *(ROOT / "results" / name / "README.md" for name in (*readme.SHOWN, "benchmarks")),
+    *(ROOT / "results" / name / "README.md" for name in (*readme.KEPT, "benchmarks")),
 ]
 PAGES = [path for path in PAGES if path.exists()]
 METRICS = {"R@1": 0.5, "R@10": 0.8, "R@100": 0.9}

@@ -27,7 +27,7 @@ from waldo_utils.retrieval import exact
 from waldo_utils.retrieval.feature_store import Rows
 from waldo_utils.retrieval.features import average_maps
 from waldo_utils.retrieval.reranking import PAIRS
-from waldo_utils.study import PROFILES, GlobalStage, Study
+from waldo_utils.study import PROFILES, GlobalStage, Study, find_profile
 from waldo_utils.training import seeds
 
 DEPTH = 100  # neighbors that a search reranks, as published
@@ -114,8 +114,8 @@ def open_models(study: Study | str) -> Models:
         ValueError: there are no models of this name, or the trained ones are of other settings.
         FileNotFoundError, ConnectionError: their weights are not here.
     """
-    if isinstance(study, str) and study in PROFILES:
-        study = PROFILES[study]
+    if isinstance(study, str) and study.partition("@")[0] in PROFILES:
+        study = find_profile(study)
     if isinstance(study, str):
         return _image_models(study)
     trained = (artifacts.data_folder(study) / "reranker" / "log.csv").exists()

@@ -54,7 +54,11 @@ def metric_intervals(table: pd.DataFrame) -> Figure:
     places = np.arange(len(table))[::-1]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
-            1, len(names), figsize=(2.3 * len(names) + 4.2, 0.42 * len(table) + 1.2), sharey=True, squeeze=False
+            1,
+            len(names),
+            figsize=(2.3 * len(names) + 4.2, 0.42 * len(table) + 1.2),
+            sharey=True,
+            squeeze=False,
         )
         for ax, name in zip(axes[0], names, strict=True):
             values, low, high = (100 * table[f"{name}{bound}"].to_numpy() for bound in ("", " low", " high"))
@@ -63,7 +67,12 @@ def metric_intervals(table: pd.DataFrame) -> Figure:
                 ax.plot([start, end], [place, place], color=color, linewidth=2)
                 ax.plot([value], [place], "o", color=color, markersize=7)
                 ax.annotate(
-                    f"{value:.1f}", (value, place), (0, 6), textcoords="offset points", ha="center", fontsize=10
+                    f"{value:.1f}",
+                    (value, place),
+                    (0, 6),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=10,
                 )
             ax.set(title=name.replace("R@", "recall@", 1) if name[0] == "R" else name, xlabel="%")
             ax.set_ylim(-0.5, len(table) - 0.2)

@@ -13,7 +13,7 @@ from PIL import Image, ImageChops
 from waldo_utils.disk.files import write_atomically
 from waldo_utils.run import executed, markdown, pipeline, readme, resources
 from waldo_utils.speed import benchmark
-from waldo_utils.study import PROFILES, ROOT
+from waldo_utils.study import ROOT, find_profile
 
 WRITTEN = "<!-- Written by `python -m waldo_utils readme`. -->"
 THUMBNAILS, WIDTH = 3, 250  # of each notebook; a notebook ends with its result, so they are its last figures
@@ -110,7 +110,7 @@ def gallery() -> str:
         "[checklist](CHECKLIST.md)."
     )
     for name in _ran():
-        lines += ["", f"## `{name}`: {PROFILES[name].summary}", ""]
+        lines += ["", f"## `{name}`: {find_profile(name).summary}", ""]
         lines += [f"[All tables]({name}/README.md){_one_page(name, f'{name}/')}"]
         for stage in pipeline.STAGES:
             link = f"{name}/notebooks/{stage.stem}.ipynb"
@@ -148,7 +148,7 @@ def profile_page(name: str) -> str:
     timed = [table for table in names if any(Path(table).match(pattern) for pattern in resources.MEASURED)]
     untimed = [table for table in names if table not in timed]
     ordered = list(dict.fromkeys([*(table for table in TITLES if table in untimed), *untimed, *timed]))
-    lines = [WRITTEN, f"# `{name}`: {PROFILES[name].summary}", ""]
+    lines = [WRITTEN, f"# `{name}`: {find_profile(name).summary}", ""]
     lines.append(
         "Fractions in per cent, with 95 % intervals over products in brackets; differences in points. "
         f"[All profiles](../README.md){_one_page(name)}"
@@ -231,7 +231,7 @@ def benchmarks() -> str:
 
 def resource_table() -> str:
     """Return what whole runs took, one row per profile and machine."""
-    parts = [resources.table(ROOT / "results" / name).assign(profile=name) for name in readme.SHOWN]
+    parts = [resources.table(ROOT / "results" / name).assign(profile=name) for name in readme.KEPT]
     found = pd.concat([part for part in parts if len(part)] or [parts[0]], ignore_index=True)
     found = found[["profile", *(name for name in found if name != "profile")]]
     return (
@@ -318,7 +318,7 @@ def _same(picture: Image.Image, other: Image.Image) -> bool:
 
 
 def _ran() -> list[str]:
-    return [name for name in readme.SHOWN if readme.find_table(name, "main") is not None]
+    return [name for name in readme.KEPT if readme.find_table(name, "main") is not None]
 
 
 def _title(name: str) -> str:
