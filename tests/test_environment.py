@@ -78,8 +78,9 @@ def test_a_notebook_that_an_editor_saved_is_as_before_after_make_strip(project):
     copy = project / "notebooks" / "x.ipynb"
     notebook = nbformat.read(original, as_version=4)
     notebook.metadata.language_info = {
-        "codemirror_mode": {"name": "ipython", "version": 3}, "file_extension": ".py", "mimetype": "text/x-python",
-        "name": "python", "nbconvert_exporter": "python", "pygments_lexer": "ipython3", "version": "3.11.7",
+        "codemirror_mode": {"name": "ipython", "version": 3}, "file_extension": ".py",
+        "mimetype": "text/x-python", "name": "python", "nbconvert_exporter": "python",
+        "pygments_lexer": "ipython3", "version": "3.11.7",
     }  # fmt: skip
     for cell in notebook.cells:
         if cell.cell_type == "code":

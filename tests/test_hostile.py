@@ -181,8 +181,9 @@ def test_of_an_animation_the_first_frame_counts(tmp_path, form):
 
 
 MODES = [
-    ("1", "PNG"), ("1", "TIFF"), ("L", "JPEG"), ("L", "WEBP"), ("LA", "PNG"), ("P", "PNG"), ("P", "GIF"), ("RGBA", "PNG"),
-    ("RGBA", "WEBP"), ("RGBA", "TIFF"), ("CMYK", "JPEG"), ("CMYK", "TIFF"), ("YCbCr", "JPEG"), ("I", "TIFF"), ("F", "TIFF"),
+    ("1", "PNG"), ("1", "TIFF"), ("L", "JPEG"), ("L", "WEBP"), ("LA", "PNG"), ("P", "PNG"), ("P", "GIF"),
+    ("RGBA", "PNG"), ("RGBA", "WEBP"), ("RGBA", "TIFF"), ("CMYK", "JPEG"), ("CMYK", "TIFF"),
+    ("YCbCr", "JPEG"), ("I", "TIFF"), ("F", "TIFF"),
 ]  # fmt: skip
 
 
@@ -417,8 +418,10 @@ def test_preparation_names_all_broken_photos_and_lists_them(tmp_path):
     with untouched(root), pytest.raises(ValueError) as error:
         checks.check_manifest(manifest, root, read=True, listing=listing)
     one_line(
-        error, "1 photos are empty files: a.jpg", "1 photos are missing: b.jpg", "1 photos are folders or devices: c.jpg",
-        "7 photos cannot be read as photos: d.jpg, e.jpg, f.jpg, g.jpg, h.jpg and 2 more", f"All 10 are listed in {listing}",
+        error, "1 photos are empty files: a.jpg", "1 photos are missing: b.jpg",
+        "1 photos are folders or devices: c.jpg",
+        "7 photos cannot be read as photos: d.jpg, e.jpg, f.jpg, g.jpg, h.jpg and 2 more",
+        f"All 10 are listed in {listing}",
     )  # fmt: skip
     table = pd.read_csv(listing, keep_default_na=False)
     assert sorted(table.path) == sorted(bad)
@@ -551,7 +554,8 @@ def products10k_lists(root):
 def grocery_lists(root):
     root.mkdir(parents=True)
     (root / "classes.csv").write_text(
-        "Class Name (str),Class ID (int),Coarse Class Name (str),Coarse Class ID (int),Iconic Image Path (str)\n"
+        "Class Name (str),Class ID (int),Coarse Class Name (str),Coarse Class ID (int),"
+        "Iconic Image Path (str)\n"
         "Golden,0,Apple,0,/i\nRoyal,1,Red-Grapefruit,1,/i\n"
     )
     (root / "train.txt").write_text("train/1.jpg, 0, 0\ntrain/2.jpg, 0, 0\n")
@@ -912,9 +916,11 @@ DOWNLOADS = {
     "not found": (lambda start: (404, {}, b""), "HTTP Error 404", []),
     "server error": (lambda start: (500, {}, b""), "HTTP Error 500", []),
     "cut": (lambda start: (200, length(HONEST), HONEST[:400]), "stopped at 400 of", ["archive.zip.part"]),
-    "cut chunk": (lambda start: (200, {"Transfer-Encoding": "chunked"}, b"ff\r\nabc"), "cannot download", ["archive.zip.part"]),
+    "cut chunk": (lambda start: (200, {"Transfer-Encoding": "chunked"}, b"ff\r\nabc"), "cannot download",
+        ["archive.zip.part"]),
     "a length that is none": (lambda start: (200, {"Content-Length": "many"}, HONEST[:50]), "", []),
-    "wrong bytes": (lambda start: (200, length(HONEST), ARCHIVES["another content"][0]), "removed here, run again", []),
+    "wrong bytes": (lambda start: (200, length(HONEST), ARCHIVES["another content"][0]),
+        "removed here, run again", []),
     "loops": (lambda start: (302, {"Location": "/x.zip"}, b""), "cannot download", []),
 }  # fmt: skip
 
@@ -1083,10 +1089,12 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path, protocol, wrap):
 
 
 NO_CHECKPOINTS = {
-    "empty": b"", "text": b"oid sha256:0\nsize 1\n", "HTML": b"<html></html>", "photo": encoded("PNG"), "zip": HONEST,
-    "number": torch_file(3), "list": torch_file([torch.ones(2)]), "names that are numbers": torch_file({1: torch.ones(2)}),
-    "state that is none": torch_file({"state": 3}), "model that is none": torch_file({"model": {"w": 3}}), "values that are none": torch_file({"remap.weight": "x"}),
-    "no entries": torch_file({}), "other names": torch_file(STATE), "nested": torch_file({"state": {"state": STATE}}),
+    "empty": b"", "text": b"oid sha256:0\nsize 1\n", "HTML": b"<html></html>", "photo": encoded("PNG"),
+    "zip": HONEST, "number": torch_file(3), "list": torch_file([torch.ones(2)]),
+    "names that are numbers": torch_file({1: torch.ones(2)}), "state that is none": torch_file({"state": 3}),
+    "model that is none": torch_file({"model": {"w": 3}}),
+    "values that are none": torch_file({"remap.weight": "x"}), "no entries": torch_file({}),
+    "other names": torch_file(STATE), "nested": torch_file({"state": {"state": STATE}}),
 }  # fmt: skip
 
 
@@ -1126,12 +1134,16 @@ def with_header(header, body=b""):
 NO_SAFETENSORS = {
     "empty": b"", "short": b"\x08\0\0", "text": b"not tensors", "zip": HONEST, "torch": torch_file(STATE),
     "endless header": struct.pack("<Q", 2**63) + b"{}", "header of 2 GB": struct.pack("<Q", 2**31) + b"{}",
-    "header that is no JSON": with_header(b"{{{{{{{{"), "header of another encoding": with_header(b"\xff\xfe\xfd\xfc"),
-    "beyond the end": with_header({"0.weight": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}, bytes(5)),
-    "overlapping": with_header({n: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for n in "ab"}, bytes(4)),
+    "header that is no JSON": with_header(b"{{{{{{{{"),
+    "header of another encoding": with_header(b"\xff\xfe\xfd\xfc"),
+    "beyond the end": with_header({"0.weight": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}},
+        bytes(5)),
+    "overlapping": with_header({n: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for n in "ab"},
+        bytes(4)),
     "negative": with_header({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, bytes(4)),
     "unknown kind": with_header({"a": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}}, bytes(4)),
-    "overflow": with_header({"a": {"dtype": "F32", "shape": [2**62, 2**62], "data_offsets": [0, 4]}}, bytes(4)),
+    "overflow": with_header({"a": {"dtype": "F32", "shape": [2**62, 2**62], "data_offsets": [0, 4]}},
+        bytes(4)),
 }  # fmt: skip
 
 
@@ -1158,9 +1170,12 @@ WRONG_TENSORS = {
     "transposed": (lambda s: s.update({"0.weight": s["0.weight"].T}), r"1 of another shape \(0.weight\)"),
     "broadcast": (lambda s: s.update({"0.bias": torch.ones(1)}), r"1 of another shape \(0.bias\)"),
     "empty": (lambda s: s.update({"0.bias": torch.ones(0)}), r"1 of another shape \(0.bias\)"),
-    "whole numbers": (lambda s: s.update({"0.bias": torch.ones(2, dtype=torch.int64)}), r"1 of another kind \(0.bias\)"),
-    "truth values": (lambda s: s.update({"0.bias": torch.ones(2, dtype=torch.bool)}), r"1 of another kind \(0.bias\)"),
-    "NaN": (lambda s: s["0.weight"].view(-1)[3:4].fill_(np.nan), r"no use as Sequential: 1 not finite \(0.weight\)"),
+    "whole numbers": (lambda s: s.update({"0.bias": torch.ones(2, dtype=torch.int64)}),
+        r"1 of another kind \(0.bias\)"),
+    "truth values": (lambda s: s.update({"0.bias": torch.ones(2, dtype=torch.bool)}),
+        r"1 of another kind \(0.bias\)"),
+    "NaN": (lambda s: s["0.weight"].view(-1)[3:4].fill_(np.nan),
+        r"no use as Sequential: 1 not finite \(0.weight\)"),
     "inf": (lambda s: s["1.running_var"].fill_(np.inf), r"1 not finite \(1.running_var\)"),
     "-inf": (lambda s: s["0.bias"].fill_(-np.inf), r"1 not finite \(0.bias\)"),
 }  # fmt: skip
@@ -1243,7 +1258,8 @@ def npy_header(text):
 
 ARRAYS = {
     "empty": b"", "text": b"no array", "cut": npy(np.ones(50))[:200], "head alone": npy(np.ones(50))[:128],
-    "objects": npy(np.array([{"a": 1}, None], dtype=object), allow_pickle=True), "pickle": pickle.dumps([1]), "zip": HONEST,
+    "objects": npy(np.array([{"a": 1}, None], dtype=object), allow_pickle=True), "pickle": pickle.dumps([1]),
+    "zip": HONEST,
     "claims more": npy_header("{'descr': '<f4', 'fortran_order': False, 'shape': (4000000000, 4000000000)}"),
     "negative": npy_header("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}"),
     "code": npy_header("__import__('os').system('touch sprung')"),
@@ -1442,7 +1458,8 @@ def test_a_read_only_place_is_refused_before_computing(tmp_path, small_disk, mod
 
 
 BEGUN = {
-    "empty": b"", "list": b"[]", "no keys": b"{}", "not UTF-8": b"\xff", "cut": b'{"fingerprint": "x', "null": b"null",
+    "empty": b"", "list": b"[]", "no keys": b"{}", "not UTF-8": b"\xff", "cut": b'{"fingerprint": "x',
+    "null": b"null",
 }  # fmt: skip
 
 
@@ -1662,7 +1679,8 @@ def test_names_of_any_bytes_are_indexed_found_and_printed(tmp_path, models, monk
 
 
 BOXES = [
-    "a,b", "", "1,2,3", "1,2,3,4,5", "nan,0,10,10", "inf,0,1,1", "1.5,0,10,10", "0 0 10 10", "0;0;10;10", "0x1,0,1,1", ",,,",
+    "a,b", "", "1,2,3", "1,2,3,4,5", "nan,0,10,10", "inf,0,1,1", "1.5,0,10,10", "0 0 10 10", "0;0;10;10",
+    "0x1,0,1,1", ",,,",
 ]  # fmt: skip
 
 
@@ -1744,29 +1762,40 @@ COMMANDS = {
     "no such photo": (["search", "{tmp}/no.jpg", "--index", "{index}"], "no.jpg: correct the path"),
     "a folder for a photo": (["search", "{tmp}", "--index", "{index}"], "it is a folder or a device"),
     "a device for a photo": (["search", "/dev/zero", "--index", "{index}"], "it is a folder or a device"),
-    "an empty crop": (["search", "{photo}", "--crop", "", "--index", "{index}"], "a crop is left,top,width,height"),
+    "an empty crop": (["search", "{photo}", "--crop", "", "--index", "{index}"],
+        "a crop is left,top,width,height"),
     "a crop of letters": (["search", "{photo}", "--crop", "a,b", "--index", "{index}"], "got 'a,b'"),
-    "a crop outside": (["search", "{photo}", "--crop", "900,0,5,5", "--index", "{index}"], "choose a box inside it"),
-    "a crop without width": (["search", "{photo}", "--crop", "1,1,0,5", "--index", "{index}"], "choose a box inside it"),
+    "a crop outside": (["search", "{photo}", "--crop", "900,0,5,5", "--index", "{index}"],
+        "choose a box inside it"),
+    "a crop without width": (["search", "{photo}", "--crop", "1,1,0,5", "--index", "{index}"],
+        "choose a box inside it"),
     "top 0": (["search", "{photo}", "--top", "0", "--index", "{index}"], "--top 0 shows nothing"),
     "top -3": (["search", "{photo}", "--top=-3", "--index", "{index}"], "--top -3 shows nothing"),
     "no index": (["search", "{photo}", "--index", "{tmp}"], "holds no index: make one with"),
     "no index yet": (["search", "{photo}"], "there is no index yet"),
     "a file for an index": (["search", "{photo}", "--index", "{photo}"], "holds no index"),
-    "a picture of no kind": (["search", "{photo}", "--index", "{index}", "--output", "{tmp}/a.xyz"], "a.xyz: choose a name that ends in .png"),
-    "a picture in place of the photo": (["search", "{photo}", "--index", "{index}", "--output", "{photo}"], "0.png is the photo itself: choose another name"),
-    "a picture in place of a folder": (["search", "{photo}", "--index", "{index}", "--output", "{tmp}/a.png"], "a.png is a folder: choose another name"),
-    "a picture nowhere": (["search", "{photo}", "--index", "{index}", "--output", "/dev/null/a.png"], "cannot write to /dev/null (File exists)"),
+    "a picture of no kind": (["search", "{photo}", "--index", "{index}", "--output", "{tmp}/a.xyz"],
+        "a.xyz: choose a name that ends in .png"),
+    "a picture in place of the photo": (["search", "{photo}", "--index", "{index}", "--output", "{photo}"],
+        "0.png is the photo itself: choose another name"),
+    "a picture in place of a folder": (["search", "{photo}", "--index", "{index}", "--output", "{tmp}/a.png"],
+        "a.png is a folder: choose another name"),
+    "a picture nowhere": (["search", "{photo}", "--index", "{index}", "--output", "/dev/null/a.png"],
+        "cannot write to /dev/null (File exists)"),
     "no such folder": (["index", "{tmp}/nowhere"], "is no folder"),
     "a file for a folder": (["index", "{photo}"], "is no folder: give the folder that holds the photos"),
     "a folder without photos": (["index", "{index}", "--output", "{tmp}/out"], "holds no photo"),
     "a name with a line end": (["index", "a\nb\x1b[2J"], "a\\nb\\x1b[2J is no folder"),
     "an endless name": (["search", "x" * 5000, "--index", "{index}"], "File name too long"),
-    "a checkpoint that is none": (["evaluate", "--checkpoint", "{photo}", "--data", "{tmp}"], "no sop data in"),
+    "a checkpoint that is none": (["evaluate", "--checkpoint", "{photo}", "--data", "{tmp}"],
+        "no sop data in"),
     "data that are none": (["evaluate", "--checkpoint", "{photo}", "--data", "{photo}"], "no sop data in"),
-    "an output of another kind": (["evaluate", "--checkpoint", "{photo}", "--output", "t.txt"], "choose a name that ends in .csv"),
-    "a table nowhere": (["evaluate", "--checkpoint", "{photo}", "--output", "/dev/null/t.csv"], "cannot write to /dev/null (File exists)"),
-    "tables nowhere": (["benchmark", "--profile", "smoke", "--output", "/dev/null"], "cannot write to /dev/null (File exists)"),
+    "an output of another kind": (["evaluate", "--checkpoint", "{photo}", "--output", "t.txt"],
+        "choose a name that ends in .csv"),
+    "a table nowhere": (["evaluate", "--checkpoint", "{photo}", "--output", "/dev/null/t.csv"],
+        "cannot write to /dev/null (File exists)"),
+    "tables nowhere": (["benchmark", "--profile", "smoke", "--output", "/dev/null"],
+        "cannot write to /dev/null (File exists)"),
     "an unknown run": (["run", "--profile", ""], "unknown profile ''"),
     "an unknown notebook": (["run", "--profile", "smoke", "--only", "99"], "unknown notebook '99'"),
     "a parameter without a value": (["run", "--param", "x"], "--param takes NAME=VALUE"),
@@ -1783,9 +1812,12 @@ def test_a_command_is_refused_in_one_line(command, case, tmp_path):
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (OSError(errno.ENOSPC, "No space left on device", "/data/x"), "/data/x: No space left on device: make room on the disk"),
-        (PermissionError(errno.EACCES, "Permission denied", "/x"), "/x: Permission denied: allow it, or choose another place"),
-        (OSError(errno.EROFS, "Read-only file system", "a", None, "b"), "a -> b: Read-only file system: choose a place that can be written"),
+        (OSError(errno.ENOSPC, "No space left on device", "/data/x"),
+            "/data/x: No space left on device: make room on the disk"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"),
+            "/x: Permission denied: allow it, or choose another place"),
+        (OSError(errno.EROFS, "Read-only file system", "a", None, "b"),
+            "a -> b: Read-only file system: choose a place that can be written"),
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device: make room on the disk"),
         (ConnectionError("no\nnetwork"), "no\\nnetwork"),
         (ValueError("bad\x1b[31m"), "bad\\x1b[31m"),
@@ -1814,10 +1846,13 @@ def test_arguments_that_are_none_are_refused_by_name(arguments, capfd):
 
 PROCESSES = {
     "no HOME": (["profiles"], {"HOME": None, "XDG_CACHE_HOME": None}, 0, "mini"),
-    "a terminal of ASCII": (["status", "--profile", "smoke"], {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}, 0, "01_prepare_data"),
+    "a terminal of ASCII": (["status", "--profile", "smoke"], {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}, 0,
+        "01_prepare_data"),
     "no such profile": (["run", "--profile", "maxi"], {}, 2, "error: unknown profile 'maxi'"),
-    "data that are absent": (["evaluate", "--checkpoint", "no.pt", "--data", "{tmp}"], {}, 2, "error: no sop data in"),
-    "a broken photo": (["search", "{tmp}/cut.jpg", "--index", "{tmp}"], {"HOME": None}, 2, "cut.jpg cannot be read as a photo"),
+    "data that are absent": (["evaluate", "--checkpoint", "no.pt", "--data", "{tmp}"], {}, 2,
+        "error: no sop data in"),
+    "a broken photo": (["search", "{tmp}/cut.jpg", "--index", "{tmp}"], {"HOME": None}, 2,
+        "cut.jpg cannot be read as a photo"),
 }  # fmt: skip
 
 

@@ -106,8 +106,9 @@ def test_a_study_killed_twice_ends_with_the_tables_of_an_undisturbed_one(project
 def test_a_repeated_study_gets_the_times_that_are_kept_and_must_equal_every_other_file(tmp_path):
     source, project = tmp_path / "source", tmp_path / "project"
     written = {
-        "results/mini/tables/speed_x.csv": "times", "results/mini/tables/speed_x.json": "times", "results/mini/runs.json": "[]",
-        "results/mini/tables/main.csv": "a", "results/mini/figures/speed_x.png": "b", "results/mini/README.md": "c",
+        "results/mini/tables/speed_x.csv": "times", "results/mini/tables/speed_x.json": "times",
+        "results/mini/runs.json": "[]", "results/mini/tables/main.csv": "a",
+        "results/mini/figures/speed_x.png": "b", "results/mini/README.md": "c",
         "results/benchmarks/memory.csv": "d",
     }  # fmt: skip
     for name, text in written.items():
@@ -116,7 +117,8 @@ def test_a_repeated_study_gets_the_times_that_are_kept_and_must_equal_every_othe
     torture.copy_kept(source, project, "mini")
     copied = sorted(path.relative_to(project).as_posix() for path in project.rglob("*") if path.is_file())
     assert copied == [
-        "results/benchmarks/memory.csv", "results/mini/runs.json", "results/mini/tables/speed_x.csv", "results/mini/tables/speed_x.json",
+        "results/benchmarks/memory.csv", "results/mini/runs.json", "results/mini/tables/speed_x.csv",
+        "results/mini/tables/speed_x.json",
     ]  # fmt: skip
     whole, found = torture.everything(source, "mini"), torture.everything(project, "mini")
     assert torture.differences(whole, found) == ["figures/speed_x.png", "tables/main.csv"]
@@ -174,7 +176,8 @@ def sleeping(project: Path, profile: str = "smoke") -> subprocess.Popen:
     awake.unlink(missing_ok=True)
     write_notebook(
         project / "notebooks" / "01_photos.ipynb",
-        f"import pathlib, time; pathlib.Path({str(project)!r}, 'awake_' + profile).write_text('x'); time.sleep(600)",
+        f"import pathlib, time; pathlib.Path({str(project)!r}, 'awake_' + profile).write_text('x'); "
+        "time.sleep(600)",
     )
     process = torture.start(project, [*COMMAND, profile])
     wait_for(awake.exists)

@@ -44,7 +44,10 @@ class Kill:
     writing: str  # the files that were half-written, if any
 
     def __str__(self) -> str:
-        return f"kill {self.number:3}  {self.seconds:5.1f} s  {self.victim:4} {self.stage:28} writing {self.writing}"
+        return (
+            f"kill {self.number:3}  {self.seconds:5.1f} s  {self.victim:4} {self.stage:28} "
+            f"writing {self.writing}"
+        )
 
 
 def copy_project(folder: Path) -> Path:
@@ -260,8 +263,9 @@ def main() -> int:
         table = pd.DataFrame([vars(kill) for kill in log])
         print(table.groupby(["stage", "victim"]).size().unstack(fill_value=0).to_string())
     print(
-        f"{len(log)} kills in {runs} runs, {sum(kill.writing != '-' for kill in log)} in the middle of writing a file; "
-        f"{len(expected)} {'files' if repeats else 'tables'} each, differing: {', '.join(wrong) or 'none'}"
+        f"{len(log)} kills in {runs} runs, {sum(kill.writing != '-' for kill in log)} in the middle of "
+        f"writing a file; {len(expected)} {'files' if repeats else 'tables'} each, differing: "
+        f"{', '.join(wrong) or 'none'}"
     )
     return int(bool(wrong))
 

@@ -3,8 +3,8 @@
 The few names that a program needs to find products in photos of its own:
 
 - `PROFILES`: the settings of each profile of the study, by its name.
-- `open_models(name)`: models by name: of a network with ImageNet's weights, of a training of one's own, or of a
-  profile's notebooks.
+- `open_models(name)`: models by name: of a network with ImageNet's weights, of a training of one's own, or of
+  a profile's notebooks.
 - `update_index(folder, output, models, name)`: make or update the index of a folder of photos.
 - `open_index(output, models)`: open it; its `.gallery` is what is searched.
 - `read_photo(path)`: a photo, upright, in RGB.

@@ -103,8 +103,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "--model",
         default="efficientnet_lite0",
         metavar="NAME",
-        help=f"efficientnet_lite0, resnet50, timm:NAME, runs/NAME (yours), or a profile: {', '.join(PROFILES)} "
-        "(default: efficientnet_lite0, which needs no download)",
+        help="efficientnet_lite0, resnet50, timm:NAME, runs/NAME (yours), or a profile: "
+        f"{', '.join(PROFILES)} (default: efficientnet_lite0, which needs no download)",
     )
 
 
@@ -131,16 +131,18 @@ def _add_study(commands: argparse._SubParsersAction) -> None:
     _add_profile(status)
     plan = _command(
         commands, "plan", _plan, "predict what a profile takes on this machine",
-        "Rates are measured in about a minute, on drawn photos; minutes, disk and memory follow by arithmetic. "
-        "Nothing is run and nothing is written.", "--profile sop",
+        "Rates are measured in about a minute, on drawn photos; minutes, disk and memory follow by "
+        "arithmetic. Nothing is run and nothing is written.", "--profile sop",
     )  # fmt: skip
     _add_profile(plan)
     _command(commands, "profiles", _profiles, "list the profiles", "A profile is one set of all settings.")
     evaluate = _command(
-        commands, "evaluate", _evaluate, "say how good models are on photos of your own, or test a published checkpoint",
-        "Each photo of FOLDER, whose sub-folders name products, or of a CSV file with the columns path, product and "
-        "perhaps category and split, is searched among the others; a page and a JSON file are written. With "
-        "--checkpoint: reproduces the paper without training, on the test photos of Stanford Online Products.",
+        commands, "evaluate", _evaluate,
+        "say how good models are on photos of your own, or test a published checkpoint",
+        "Each photo of FOLDER, whose sub-folders name products, or of a CSV file with the columns path, "
+        "product and perhaps category and split, is searched among the others; a page and a JSON file are "
+        "written. With --checkpoint: reproduces the paper without training, on the test photos of Stanford "
+        "Online Products.",
         "my_photos --model efficientnet_lite0",
     )  # fmt: skip
     evaluate.add_argument(
@@ -214,16 +216,16 @@ def _add_photos(commands: argparse._SubParsersAction) -> None:
     )
     demo = _command(
         commands, "demo", _demo, "open the demo as a page",
-        "Choose or upload a photo, drag a box, see its matches. One process serves all visits; no other machine "
-        "takes part.",
+        "Choose or upload a photo, drag a box, see its matches. One process serves all visits; no other "
+        "machine takes part.",
         "--index work/index",
     )  # fmt: skip
     what = demo.add_mutually_exclusive_group()
     what.add_argument(
         "--profile",
         metavar="NAME",
-        help=f"whose photos and models: {', '.join(PROFILES)} (default: that of real photos where it was run, else "
-        "mini)",
+        help=f"whose photos and models: {', '.join(PROFILES)} (default: that of real photos where it was "
+        "run, else mini)",
     )
     what.add_argument("--index", type=given, metavar="FOLDER", help="search this index instead")
     demo.add_argument(

@@ -1,7 +1,7 @@
 """One process of several that train together: its share of the rows, and what all of them add up.
 
-Alone, which is how everything runs unless `engines.torchrun` joins processes, each of these gives back what it
-was given, and torch need not be there: the command line looks here before it knows what it is asked for.
+Alone, which is how everything runs unless `engines.torchrun` joins processes, each of these gives back what
+it was given, and torch need not be there: the command line looks here before it knows what it is asked for.
 """
 
 from __future__ import annotations

@@ -125,7 +125,8 @@ class SharedPlaces:
 
 @dataclass(frozen=True)
 class PlaceStage:
-    """Product or place: two rendered sets, and how patch weights and the transformer learn from the second."""
+    """Product or place: two rendered sets, and how patch weights and the transformer learn from the
+    second."""
 
     test: SharedPlaces = SharedPlaces(seed=8, families=2)
     train: SharedPlaces = SharedPlaces(seed=9, families=3)
@@ -244,7 +245,8 @@ PROFILES: dict[str, Study] = {
         ),
         Study(
             name="sop",
-            summary="Stanford Online Products whole, from ImageNet's weights with a frozen trunk: one modest GPU, or a night",
+            summary="Stanford Online Products whole, from ImageNet's weights with a frozen trunk: "
+            "one modest GPU, or a night",
             data=DataStage(transfer="rendered", cache_size=224, rendered_transfer=_TRANSFER, hold_out=0.1),
             global_=replace(_SMALL_GLOBAL, families_meet=False),
             reranker=_SMALL_RERANKER,
@@ -256,7 +258,8 @@ PROFILES: dict[str, Study] = {
         ),
         Study(
             name="rehearsal",
-            summary="the recipe of `paper`, shrunk: rehearse it on a tiny folder of SOP's form before the days of the full run",
+            summary="the recipe of `paper`, shrunk: rehearse it on a tiny folder of SOP's form "
+            "before the days of the full run",
             data=DataStage(source="sop_form", cache_size=48),
             global_=GlobalStage(resize=48, size=42, epochs=2, batch=16, drops=(1,)),
             reranker=RerankerStage(epochs=2, triplets=16, negatives=10, drops=(1,), finetune_epochs=1),

@@ -405,7 +405,8 @@ def test_in_a_dark_theme_words_are_light_on_dark(visited):
         text, behind = page.eval_on_selector(
             part,
             "part => { const own = getComputedStyle(part), color = own.backgroundColor;"
-            " const behind = color === 'rgba(0, 0, 0, 0)' ? getComputedStyle(document.body).backgroundColor : color;"
+            " const behind = color === 'rgba(0, 0, 0, 0)'"
+            " ? getComputedStyle(document.body).backgroundColor : color;"
             " return [own.color, behind].map(text => text.match(/\\d+/g).slice(0, 3).map(Number)); }",
         )
         assert min(text) - max(behind) > 100

@@ -54,7 +54,9 @@ def test_an_index_holds_the_photos_in_the_order_of_their_paths(folder, tmp_path,
     assert [entry.path for entry in summary.unreadable] == ["cut.jpg"]
     assert "cannot be read as a photo" in summary.unreadable[0].fault
     gallery = index.open_index(tmp_path / "index", models).gallery
-    assert gallery.names == ["5.png", *(f"fruit/{p}.png" for p in ("apple/0", "apple/1", "pear/2", "pear/3")), "tins/beans/4.png"]  # fmt: skip
+    assert gallery.names == [
+        "5.png", *(f"fruit/{p}.png" for p in ("apple/0", "apple/1", "pear/2", "pear/3")), "tins/beans/4.png",
+    ]  # fmt: skip
     assert gallery.products.tolist() == ["", *["fruit/apple"] * 2, *["fruit/pear"] * 2, "tins/beans"]
     assert gallery.categories.tolist() == ["", *["fruit"] * 4, "tins"]
     expected = searching.features(models, searching.prepare(models, drawn_photo(2))[None])
@@ -369,7 +371,10 @@ def test_a_photo_that_is_gone_has_a_placeholder_and_a_line(folder, tmp_path, mod
     assert main([*search, "--json"]) == 0
     printed = capsys.readouterr()
     assert len(json.loads(printed.out)["matches"]) == 6
-    line = f"1 of these photos are not in {folder} any more, the first fruit/pear/3.png: index the folder, or its new"
+    line = (
+        f"1 of these photos are not in {folder} any more, the first fruit/pear/3.png: index the folder, "
+        "or its new"
+    )
     assert line in printed.err
     with Image.open(tmp_path / "m.png") as picture:
         assert picture.width > 100

@@ -48,7 +48,10 @@ def test_another_name_is_refused():
 
 
 def test_the_package_alone_loads_nothing():
-    code = "import sys, waldo_utils; print([name for name in sys.modules if name.startswith(('waldo', 'torch'))])"
+    code = (
+        "import sys, waldo_utils; "
+        "print([name for name in sys.modules if name.startswith(('waldo', 'torch'))])"
+    )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert shown.stdout.strip() == "['waldo_utils']"
 

@@ -319,7 +319,8 @@ def test_many_photos_have_the_features_of_each_alone(monkeypatch):
     [
         (
             "maxi",
-            "there are no models 'maxi': choose one of resnet50, efficientnet_lite0, timm:NAME, runs/NAME, mini",
+            "there are no models 'maxi': choose one of resnet50, efficientnet_lite0, timm:NAME, "
+            "runs/NAME, mini",
         ),
         ("runs/none", "there is no finished training runs/none: choose "),
         ("runs/../x", "'../x' is no name for a training"),

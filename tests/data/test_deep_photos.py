@@ -24,9 +24,9 @@ def tiff(pixels, bits=16, photometric=1, order="<", planes=1, sample=1, extra=No
         values = pixels.astype(f"{order}{KINDS[sample]}{bits // 8}")
         strips = [values.tobytes()] if planes == 1 else [values[..., i].tobytes() for i in range(bands)]
     tags = {
-        256: (3, [width]), 257: (3, [height]), 258: (3, [bits] * bands), 259: (3, [1]), 262: (3, [photometric]),
-        273: (4, [0] * len(strips)), 277: (3, [bands]), 278: (3, [height]), 279: (4, [len(s) for s in strips]),
-        284: (3, [planes]), 339: (3, [sample] * bands),
+        256: (3, [width]), 257: (3, [height]), 258: (3, [bits] * bands), 259: (3, [1]),
+        262: (3, [photometric]), 273: (4, [0] * len(strips)), 277: (3, [bands]), 278: (3, [height]),
+        279: (4, [len(s) for s in strips]), 284: (3, [planes]), 339: (3, [sample] * bands),
     }  # fmt: skip
     tags |= {338: (3, [extra])} if extra is not None else {}
     tags |= dict(more)
@@ -176,7 +176,10 @@ def test_a_key_of_16_bits_is_transparent(tmp_path):
 # ---------------------------------------------------------------- every layout of 8 bits and less
 
 
-@pytest.mark.parametrize(("photometric", "bands", "extra"), [(1, 1, None), (0, 1, None), (1, 2, 2), (2, 3, None), (2, 4, 2), (2, 4, 0), (5, 4, None)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("photometric", "bands", "extra"),
+    [(1, 1, None), (0, 1, None), (1, 2, 2), (2, 3, None), (2, 4, 2), (2, 4, 0), (5, 4, None)],
+)
 @pytest.mark.parametrize("planes", [1, 2])
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_every_layout_of_8_bits_is_these_pixels(tmp_path, photometric, bands, extra, planes, order):

@@ -41,8 +41,8 @@ def test_folders_of_the_system_and_hidden_ones_are_passed_over_and_told(tmp_path
         ],
     }
     assert listing.sentence() == (
-        "passed over: 2 hidden (.thumbnails, a/._1.jpg); 5 of the system ($RECYCLE.BIN, System Volume Information, "
-        "__MACOSX, ...)"
+        "passed over: 2 hidden (.thumbnails, a/._1.jpg); 5 of the system ($RECYCLE.BIN, System Volume "
+        "Information, __MACOSX, ...)"
     )
     assert folders.Listing(["a.jpg"]).sentence() == ""
 

@@ -21,7 +21,8 @@ def write_photo(path, size=(12, 8)):
 def sop(tmp_path):
     """A folder of exactly the form of Stanford Online Products: two categories, products 1 to 4."""
     root = tmp_path / "Stanford_Online_Products"
-    rows = {"train": ["1 1 1 bicycle_final/1_0.JPG", "2 1 1 bicycle_final/1_1.JPG", "3 2 4 coffee_maker_final/2_0.JPG", "4 2 4 coffee_maker_final/2_1.JPG"],
+    rows = {"train": ["1 1 1 bicycle_final/1_0.JPG", "2 1 1 bicycle_final/1_1.JPG",
+                      "3 2 4 coffee_maker_final/2_0.JPG", "4 2 4 coffee_maker_final/2_1.JPG"],
             "test": ["5 3 1 bicycle_final/3_0.JPG", "6 3 1 bicycle_final/3_1.JPG"]}  # fmt: skip
     for split, lines in rows.items():
         for line in lines:
@@ -181,7 +182,8 @@ def test_hold_out_leaves_and_takes_at_least_one_of_each_category():
 
 def test_grocery(tmp_path):
     (tmp_path / "classes.csv").write_text(
-        "Class Name (str),Class ID (int),Coarse Class Name (str),Coarse Class ID (int),Iconic Image Path (str)\n"
+        "Class Name (str),Class ID (int),Coarse Class Name (str),Coarse Class ID (int),"
+        "Iconic Image Path (str)\n"
         "Golden,0,Apple,0,/i\nGranny,1,Apple,0,/i\nRoyal,6,Red-Grapefruit,1,/i\n"
     )
     (tmp_path / "train.txt").write_text("train/a_1.jpg, 0, 0\ntrain/a_2.jpg, 0, 0\ntrain/b, c.jpg, 1, 0\n")

@@ -271,7 +271,8 @@ import resource, sys
 from pathlib import Path
 from waldo_utils.data.reading import read_photo
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(*read_photo(Path(sys.argv[1])).size, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+print(*read_photo(Path(sys.argv[1])).size, \
+(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 

@@ -56,7 +56,8 @@ def test_the_installed_package_indexes_and_searches_from_elsewhere(tmp_path):
         Image.effect_noise((40, 30), 20 * i + 20).save(tmp_path / "photos" / f"{i}.png")
     before = sorted(path.name for path in (tmp_path / "site").iterdir())
     environment = os.environ | {
-        "PYTHONPATH": str(tmp_path / "site"), "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "home"), "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": str(tmp_path / "site"), "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "home"),
+        "PYTHONDONTWRITEBYTECODE": "1",
     }  # fmt: skip
 
     ended = subprocess.run(

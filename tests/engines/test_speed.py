@@ -1,4 +1,5 @@
-"""Qdrant's own HNSW beside faiss: it finds the exact neighbors, and where it is not installed nothing is made up."""
+"""Qdrant's own HNSW beside faiss: it finds the exact neighbors,
+and where it is not installed nothing is made up."""
 
 import sys
 

@@ -1,5 +1,5 @@
-"""Small trainings in several processes: `world.py FOLDER` forks worlds of one, two and three and keeps what each
-finds; `world.py FOLDER killed` is one process of a training whose second process is killed."""
+"""Small trainings in several processes: `world.py FOLDER` forks worlds of one, two and three and keeps what
+each finds; `world.py FOLDER killed` is one process of a training whose second process is killed."""
 
 import contextlib
 import multiprocessing
@@ -29,8 +29,8 @@ from waldo_utils.training import global_training, loop, reranker_training
 WORLDS = (1, 2, 3)
 SMOKE = PROFILES["smoke"]
 IMAGE = replace(
-    SMOKE.global_, start="imagenet", size=16, resize=16, batch=8, epochs=2, optimizer="sgd", learning_rate=0.05,
-    head_learning_rate=None, drops=(1,),
+    SMOKE.global_, start="imagenet", size=16, resize=16, batch=8, epochs=2, optimizer="sgd",
+    learning_rate=0.05, head_learning_rate=None, drops=(1,),
 )  # fmt: skip
 # 24 triplets in batches of five: the last has four, which three processes share unevenly.
 RERANKER = replace(

@@ -243,8 +243,9 @@ def made_up_grid():
                 difference = -0.2 if fell else 0.01
                 rows.append(
                     {
-                        "transform": variant.transform, "severity": variant.severity, "parameter": variant.parameter,
-                        "stage": stage, "R@1": 0.8 + difference, "R@100": 0.98 if moved else 0.97,
+                        "transform": variant.transform, "severity": variant.severity,
+                        "parameter": variant.parameter, "stage": stage,
+                        "R@1": 0.8 + difference, "R@100": 0.98 if moved else 0.97,
                         "difference": difference, "low": difference - 0.05, "high": difference + 0.05,
                         "reported": variant.transform in ablations.NEAREST_SEVERITY, **common,
                     }

@@ -127,13 +127,15 @@ def test_the_grid_has_a_row_per_cell_with_intervals_and_is_drawn(scored):
 def test_published_pairs_change_one_axis_after_the_first():
     hits = dict.fromkeys(
         (name, flip, depth)
-        for name in ("center crop", "direct resize", "padded") for flip in (False, True) for depth in (1, 15, 100)
-    )  # fmt: skip
+        for name in ("center crop", "direct resize", "padded")
+        for flip in (False, True)
+        for depth in (1, 15, 100)
+    )
     pairs = depths.published_pairs(hits)
     assert {baseline for _, baseline in pairs} == {"center crop, depth 100"}
     assert [method for method, _ in pairs] == [
-        "direct resize, depth 15", "direct resize, depth 100", "padded, depth 100", "center crop + flip, depth 100",
-        "center crop, depth 15",
+        "direct resize, depth 15", "direct resize, depth 100", "padded, depth 100",
+        "center crop + flip, depth 100", "center crop, depth 15",
     ]  # fmt: skip
 
 

@@ -27,7 +27,8 @@ def kept(monkeypatch):
         arrays[f"global/seed0/{split}_similarities"] = SIMILARITIES
         # Photos of one product have one feature: a query that keeps to them is right.
         arrays[f"global/seed0/{split}_features"] = np.eye(2, dtype=np.float32)[LABELS]
-        # The trunk sees the same color in photos of one product, the last map of photos that stand side by side.
+        # The trunk sees the same color in photos of one product, the last map of photos that stand side by
+        # side.
         arrays["global/test_maps"] = (
             np.eye(2, dtype=np.float16)[LABELS].reshape(4, 1, 2, 1, 1).repeat(2, 3).repeat(2, 4)
         )

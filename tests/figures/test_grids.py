@@ -65,7 +65,8 @@ def test_differences_have_a_panel_per_metric_and_a_mark_per_verdict():
     table = pd.DataFrame(
         {
             "metric": ["R@1", "R@1", "MAP@R", "MAP@R"], "method": ["b", "c"] * 2, "baseline": ["a"] * 4,
-            "difference": [0.1, 0.0, -0.1, 0.0], "low": [0.05, -0.1, -0.2, -0.1], "high": [0.2, 0.1, -0.05, 0.1],
+            "difference": [0.1, 0.0, -0.1, 0.0], "low": [0.05, -0.1, -0.2, -0.1],
+            "high": [0.2, 0.1, -0.05, 0.1],
         }
     )  # fmt: skip
     axes = curves.difference_plot(table).axes

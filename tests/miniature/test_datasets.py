@@ -92,8 +92,8 @@ def test_a_set_of_another_renderer_is_rendered_anew_and_nothing_else_touched(tmp
     render_sop(root, **drawn, categories=("mug",), processes=1)
     line = capsys.readouterr().out
     assert (
-        line
-        == f"{root} was rendered by version {version.get('renderer', 1)} of the renderer: rendering it anew by {RENDERER}\n"
+        line == f"{root} was rendered by version {version.get('renderer', 1)} of the renderer: "
+        f"rendering it anew by {RENDERER}\n"
     )
     assert photo.read_bytes() == right
     assert json.loads(record.read_text()) == written | {"renderer": RENDERER}

@@ -116,7 +116,8 @@ def test_unknown_names_are_refused_with_the_nearest():
 
 @pytest.mark.parametrize(
     ("name", "size", "places", "channels"),
-    [("resnet18", 64, (2, 2), 512), ("vit_tiny_patch16_224", 224, (14, 14), 192), ("swin_tiny_patch4_window7_224", 224, (7, 7), 768)],
+    [("resnet18", 64, (2, 2), 512), ("vit_tiny_patch16_224", 224, (14, 14), 192),
+     ("swin_tiny_patch4_window7_224", 224, (7, 7), 768)],
 )  # fmt: skip
 def test_networks_of_timm_give_their_map(name, size, places, channels):
     """With random weights: a channels-first map, patch tokens behind a class token, and a channels-last

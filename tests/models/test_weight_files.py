@@ -37,13 +37,16 @@ def zipped(**files):
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n"
 PAGE = b"\n<!DOCTYPE html>\n<html><title>Quota exceeded</title>"
 FILES = {
-    "pointer": (POINTER, "is a pointer of Git LFS and not the weights: fetch the large file with `git lfs pull`"),
+    "pointer": (POINTER,
+        "is a pointer of Git LFS and not the weights: fetch the large file with `git lfs pull`"),
     "page": (PAGE, "is a web page and not a download"),
-    "archive of it": (zipped(**{"run/c.pt": b"x"}), "is a zip archive and not .*: unpack it and give run/c.pt"),
+    "archive of it": (zipped(**{"run/c.pt": b"x"}),
+        "is a zip archive and not .*: unpack it and give run/c.pt"),
     "archive": (zipped(a="x"), "is a zip archive and not .* none of its files is one of weights"),
     "gzip": (b"\x1f\x8b\x08" + bytes(600), "is a packed archive and not .*: unpack it"),
     "tar": (bytes(257) + b"ustar" + bytes(500), "is a packed archive"),
-    "objects": (torch_file({"state": STATE, "x": Settings()}), "is not a file of tensors alone: it holds an object of .*Settings, and nothing but tensors"),
+    "objects": (torch_file({"state": STATE, "x": Settings()}),
+        "is not a file of tensors alone: it holds an object of .*Settings, and nothing but tensors"),
     "a function": (torch_file({"x": print}), "is not a file of tensors alone: it holds an object of print"),
     "cut": (torch_file(STATE)[:300], "is not a whole file of torch weights"),
     "cut safetensors": ((99).to_bytes(8, "little") + b"{" + bytes(200), "is not a whole safetensors file"),
@@ -64,8 +67,8 @@ def test_a_file_that_is_no_weights_is_told_for_what_it_is(tmp_path, case):
 
 @pytest.mark.parametrize(
     "beside",
-    [np.float64(0.5), np.float32(2), np.int64(3), np.bool_(True), argparse.Namespace(lr=0.1), Path("/data/run"),
-     collections.OrderedDict(a=1), {1, 2}, torch.Size([2])],
+    [np.float64(0.5), np.float32(2), np.int64(3), np.bool_(True), argparse.Namespace(lr=0.1),
+     Path("/data/run"), collections.OrderedDict(a=1), {1, 2}, torch.Size([2])],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_what_is_harmless_beside_the_tensors_is_no_hindrance(tmp_path, beside):

@@ -23,7 +23,8 @@ def test_the_example_gives_what_the_models_give_without_them(tmp_path, monkeypat
     photos = [drawn_photo(i, (32, 32)) for i in range(3)]
     for path, photo in zip(paths, photos, strict=True):
         photo.save(path)
-    run = [sys.executable, "-c", "import sys, runpy\nsys.modules['torch'] = sys.modules['waldo_utils'] = None\n"
+    run = [sys.executable, "-c",
+           "import sys, runpy\nsys.modules['torch'] = sys.modules['waldo_utils'] = None\n"
            "runpy.run_path(sys.argv.pop(1), run_name='__main__')"]  # fmt: skip
     shown = subprocess.run(
         [*run, str(tmp_path / "onnx" / "example.py"), *map(str, paths)],

@@ -66,7 +66,8 @@ def test_the_speed_table_sets_what_a_precision_brings_beside_what_it_changes(tmp
     monkeypatch.setattr(readme, "find_table", lambda profile, name: precision if profile == "mini" else None)
     assert pages.speed_table(tmp_path) == "not run"
     reranking = pd.DataFrame({
-        "size": ["published"] * 3 + ["small"], "method": ["textbook", "scorer bfloat16", "textbook", "textbook"],
+        "size": ["published"] * 3 + ["small"],
+        "method": ["textbook", "scorer bfloat16", "textbook", "textbook"],
         "pairs at once": [3000, 48, None, 3000], "ratio": [1, 8.94, None, 1],
         "share of matrix rate": [0.16, 0.6, None, 0.1], "peak MB": [2770.0, 97.3, None, 9],
     })  # fmt: skip

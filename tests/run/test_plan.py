@@ -41,7 +41,8 @@ def test_the_work_by_hand():
     second = work["02_train_global"]
     assert second["trunk"] == 100 * 4 + 60
     assert second["train CO"] == 2 * 100
-    # Averaged maps, and local ones of test; features of all; validation after 0, 1 and 2 epochs and of four mixtures; the mixture's test.
+    # Averaged maps, and local ones of test; features of all; validation after 0, 1 and 2 epochs and of four
+    # mixtures; the mixture's test.
     assert second["tail"] == 150 + 50 + 160 + 3 * 10 + 4 * 10 + 50
     third = work["03_train_reranker"]
     assert (third["train frozen"], third["train finetuned"]) == (300, 200)

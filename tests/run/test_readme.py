@@ -36,7 +36,8 @@ TABLES = {
         for method in ("ImageNet, nothing trained", "CO", "CO + RRT (frozen)")
     ],
     "differences": [
-        {"metric": metric, "method": "CO + RRT (frozen)", "baseline": "CO", "difference": 0.05, "low": -0.01, "high": 0.1}
+        {"metric": metric, "method": "CO + RRT (frozen)", "baseline": "CO", "difference": 0.05, "low": -0.01,
+         "high": 0.1}
         for metric in ("R@1", "MAP@R")
     ],
 }  # fmt: skip
@@ -66,7 +67,8 @@ def test_the_main_table_has_the_rows_that_were_measured_and_those_that_were_repo
 def test_the_other_sets_are_told_with_what_each_method_gains_there(monkeypatch):
     gain = {"R@1 gain": 0.05, "R@1 gain low": -0.01, "R@1 gain high": 0.09}
     rows = [
-        {"set": name, "method": method, "R@1": 0.7, "queries": 1387, "products": 85, **(gain if method != UNTRAINED else {})}
+        {"set": name, "method": method, "R@1": 0.7, "queries": 1387, "products": 85,
+         **(gain if method != UNTRAINED else {})}
         for name in ("SOP-85", "Grocery")
         for method in (UNTRAINED, "CO", "CO, mixed with the start")
     ]  # fmt: skip

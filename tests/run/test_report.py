@@ -62,8 +62,8 @@ def page(tmp_path):
     for notebook, stem in ((first, "01_look"), (second, "02_end")):
         nbformat.write(notebook, tmp_path / f"{stem}.ipynb")
     main = pd.DataFrame(
-        {"method": ["CO", "CO + RRT (finetuned)"], "R@1": [0.5, 0.625], "R@1 low": 0.4, "R@1 high": 0.7, "R@10": 0.8,
-         "R@100": 0.9, "MAP@R": 0.3, "queries": 10, "products": 5, "protocol": "clean"}
+        {"method": ["CO", "CO + RRT (finetuned)"], "R@1": [0.5, 0.625], "R@1 low": 0.4, "R@1 high": 0.7,
+         "R@10": 0.8, "R@100": 0.9, "MAP@R": 0.3, "queries": 10, "products": 5, "protocol": "clean"}
     )  # fmt: skip
     (tmp_path / "tables").mkdir()
     main.to_csv(tmp_path / "tables" / "main.csv", index=False)

@@ -13,8 +13,9 @@ from waldo_utils.models.scorer import GALLERY, QUERY, Scorer
 from waldo_utils.speed import benchmark, timing
 
 INDEXES = pd.DataFrame({
-    "gallery": [100, 1000, 1000], "index": ["Flat", "Flat", "IVF,PQ32"], "effort": [0, 0, 16], "recall@1": [1, 1, 0.9],
-    "recall@100": [1, 1, 0.8], "p50 ms": [0.1, 1.0, 0.5], "MB": [0.0512, 0.512, 0.04],
+    "gallery": [100, 1000, 1000], "index": ["Flat", "Flat", "IVF,PQ32"], "effort": [0, 0, 16],
+    "recall@1": [1, 1, 0.9], "recall@100": [1, 1, 0.8], "p50 ms": [0.1, 1.0, 0.5],
+    "MB": [0.0512, 0.512, 0.04],
 })  # fmt: skip
 
 

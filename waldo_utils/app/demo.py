@@ -1,5 +1,5 @@
-"""The demo without its server: photos that visitors give, searches with a box, matches as the page shows them,
-and what matched where.
+"""The demo without its server: photos that visitors give, searches with a box, matches as the page shows
+them, and what matched where.
 
 Nothing is kept of a visitor but the photos: whoever asks names the photo and the box.
 """

@@ -106,7 +106,8 @@ def session(page, address: str, example: int, stranger: bytes) -> dict[str, Imag
 
     def shot(name: str) -> None:
         page.wait_for_function(
-            "[...document.querySelectorAll('#shown, .card img, .pair img')].every(one => one.complete || !one.offsetParent)"
+            "[...document.querySelectorAll('#shown, .card img, .pair img')]"
+            ".every(one => one.complete || !one.offsetParent)"
         )
         page.wait_for_timeout(500)
         shots[name] = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
@@ -131,7 +132,8 @@ def session(page, address: str, example: int, stranger: bytes) -> dict[str, Imag
     before = page.locator("#status").inner_text()
     drag(page, place(*DRAWN), place(*RESIZED))
     page.wait_for_function(
-        "before => ['Searched', 'a box of'].every(text => document.getElementById('status').innerText.includes(text))"
+        "before => ['Searched', 'a box of']"
+        ".every(text => document.getElementById('status').innerText.includes(text))"
         " && document.getElementById('status').innerText !== before",
         arg=before,
     )

@@ -1,9 +1,10 @@
 """An index of a folder of photos on disk: features computed once, opened at the next start, updated by what
 changed.
 
-The folder of an index holds `index.json`, the table of photos that it names, `photos-*.npz`, and the features,
-`features-*`, to which rows are only ever added. A changed table is a new file, written before the record, so
-`index.json` always tells of what is whole. Features are kept shard by shard: an interrupted run goes on there.
+The folder of an index holds `index.json`, the table of photos that it names, `photos-*.npz`, and the
+features, `features-*`, to which rows are only ever added. A changed table is a new file, written before the
+record, so `index.json` always tells of what is whole. Features are kept shard by shard: an interrupted run
+goes on there.
 """
 
 import hashlib
@@ -402,8 +403,8 @@ def told_as_gone(opened: Index, output: Path, rows: Iterable[int]) -> str:
     if not gone:
         return ""
     return (
-        f"{len(gone)} of these photos are not in {opened.folder} any more, the first {gone[0]}: index the folder, or "
-        f"its new place, with `python -m waldo_utils index FOLDER --output {output}`"
+        f"{len(gone)} of these photos are not in {opened.folder} any more, the first {gone[0]}: index the "
+        f"folder, or its new place, with `python -m waldo_utils index FOLDER --output {output}`"
     )
 
 

@@ -115,8 +115,8 @@ def visits(address: str, server: psutil.Process, count: int = VISITS) -> dict[st
     """Visit a page `count` times one after another, then as often at once.
 
     Returns:
-        By case a table as of `searching.step_table`, with a column `MB`: by how much the server's memory grew,
-        per visit.
+        By case a table as of `searching.step_table`, with a column `MB`: by how much the server's memory
+        grew, per visit.
     """
 
     def grown(before: int) -> float:
@@ -135,8 +135,8 @@ def visits(address: str, server: psutil.Process, count: int = VISITS) -> dict[st
 
 
 def measure(study: Study) -> pd.DataFrame:
-    """Return all measurements: `case`, `photos`, `depth`, `step`, `p50 ms`, `p95 ms`, `share`, `MB` of a visit;
-    a start has no depth."""
+    """Return all measurements: `case`, `photos`, `depth`, `step`, `p50 ms`, `p95 ms`, `share`, `MB` of a
+    visit; a start has no depth."""
     models = searching.open_models(study)
     gallery = searching.study_gallery(study, models, "test")
     photos = [gallery.photo(row * 17 % len(gallery)) for row in range(QUERIES)]

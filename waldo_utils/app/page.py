@@ -37,8 +37,8 @@ class Line:
         """Wait for one's turn and keep it.
 
         Args:
-            tell: is called with the number of searches that come before, whenever it changes, and with 0 last.
-                What it raises ends the waiting.
+            tell: is called with the number of searches that come before, whenever it changes, and with 0
+                last. What it raises ends the waiting.
         """
         moved = asyncio.Event()
         self._waiting.append(moved)

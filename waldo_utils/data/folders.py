@@ -11,8 +11,8 @@ from waldo_utils.data.reading import looks_like_photo
 from waldo_utils.disk.faults import shorten
 
 SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif", ".hif",
-    ".ppm", ".pgm", ".pbm", ".pnm",
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic",
+    ".heif", ".hif", ".ppm", ".pgm", ".pbm", ".pnm",
 )  # fmt: skip
 # Of network stores, macOS, Windows, Linux: thumbnails and what was thrown away.
 SYSTEM = (

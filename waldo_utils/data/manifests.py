@@ -108,8 +108,8 @@ def places_manifest(root: Path) -> pd.DataFrame:
     """List every photo of products that share their places, as `miniature.datasets.render_places` writes it.
 
     Returns:
-        One row per photo, split "test": `path`, `label`, `category`, `split`, and `family`, `place` (a number)
-        and `mask` (a path, as that of the photo).
+        One row per photo, split "test": `path`, `label`, `category`, `split`, and `family`, `place` (a
+        number) and `mask` (a path, as that of the photo).
 
     Raises:
         FileNotFoundError: the list file is absent.

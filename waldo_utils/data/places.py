@@ -23,7 +23,8 @@ from waldo_utils.disk.paths import given
 WHOLE = r"[0-9]{1,18}"  # a whole number as list files and servers write it
 MOST_UNPACKED = 100  # times the size of its archive: photos hardly shrink, a bomb does a thousandfold
 UNPACKED = (
-    zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, getattr(zipfile, "ZIP_ZSTANDARD", 0),
+    zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA,
+    getattr(zipfile, "ZIP_ZSTANDARD", 0),
 )  # fmt: skip
 ARCHIVES = {  # sets that are fetched where they are nowhere: public repositories, the lists' commits
     "grocery": "https://codeload.github.com/marcusklasson/GroceryStoreDataset/zip/refs/heads/master",

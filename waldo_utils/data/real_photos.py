@@ -48,7 +48,8 @@ def gather(name: str, folder: Path, listing: Path | None = None) -> pd.DataFrame
         listing: see `faults.refuse`.
 
     Returns:
-        `path` below `folder`, `label` from 0, `category`, `product` as its list names it and, for Grocery Store, `split`.
+        `path` below `folder`, `label` from 0, `category`, `product` as its list names it and, for Grocery
+        Store, `split`.
 
     Raises:
         FileNotFoundError: the set is nowhere; says how to get it.

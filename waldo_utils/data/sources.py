@@ -16,8 +16,8 @@ def open_source(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path]:
 
     Args:
         settings: the data stage; `source` is "rendered", "photos", "sop" or "sop_form".
-        folder: where rendered and gathered photos are kept, and `unreadable.csv`, the list of photos that break
-            a rule.
+        folder: where rendered and gathered photos are kept, and `unreadable.csv`, the list of photos that
+            break a rule.
 
     Returns:
         The checked manifest, validation products held out, and the folder that its paths are relative to.
@@ -85,8 +85,8 @@ def open_transfer(settings: DataStage, folder: Path) -> tuple[pd.DataFrame, Path
 
 
 def open_places(drawn: SharedPlaces, folder: Path) -> tuple[pd.DataFrame, Path]:
-    """Render products that share their places, and return their checked manifest and the folder that its paths
-    are relative to.
+    """Render products that share their places, and return their checked manifest and the folder that its
+    paths are relative to.
 
     Args:
         drawn: the settings of the set.

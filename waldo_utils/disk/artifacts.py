@@ -279,7 +279,8 @@ def save_table(
         study: the settings that produced the table.
         name: the file's stem, for example "main".
         table: columns whose name contains "@" are metrics: fractions in [0, 1], unrounded; rounding is the
-            display's business. A "... gain" of one may be negative. A figure that was not run is missing (NaN), never 0.
+            display's business. A "... gain" of one may be negative. A figure that was not run is missing
+            (NaN), never 0.
         machine: what clock times hang on, for the record.
 
     Raises:

@@ -23,17 +23,19 @@ if TYPE_CHECKING:
 def add(command: Callable[..., argparse.ArgumentParser], add_profile: Callable[..., None]) -> None:
     """Add the commands, each by calling `command`; `add_profile` adds the option of that name."""
     train = command(
-        "train-study", _train_study, "run the trainings of notebooks 02 and 03, in several processes if torchrun starts it",
-        "By itself it is one process. `torchrun --nproc-per-node 4 -m waldo_utils train-study --profile paper` is four "
-        "that share each batch, which gives the same training up to rounding; all must see one data folder. Killed, it "
-        "goes on where it was, with any number of them.",
+        "train-study", _train_study,
+        "run the trainings of notebooks 02 and 03, in several processes if torchrun starts it",
+        "By itself it is one process. `torchrun --nproc-per-node 4 -m waldo_utils train-study --profile "
+        "paper` is four that share each batch, which gives the same training up to rounding; all must see "
+        "one data folder. Killed, it goes on where it was, with any number of them.",
         "--profile paper",
     )  # fmt: skip
     add_profile(train, "whose trainings")
     train.add_argument("--only", choices=("global", "reranker"), help="the trainings of one notebook")
     publish = command(
         "publish", _publish, "put an index into Qdrant, which serves its search (needs the extra `qdrant`)",
-        "The same command again sends what is lacking. `search --engine URL` then asks there, and reranks here.",
+        "The same command again sends what is lacking. `search --engine URL` then asks there, "
+        "and reranks here.",
         "--index my_index --to http://localhost:6333",
     )  # fmt: skip
     publish.add_argument(
@@ -123,7 +125,8 @@ def index_in_parts(options: argparse.Namespace) -> int:
         print(f"shard: {place}\njoin all: python -m waldo_utils index --merge {output}")
         return 0
     print(
-        f"{summary.added + summary.changed + summary.kept} photos, {len(summary.unreadable)} left out\nindex: {output}"
+        f"{summary.added + summary.changed + summary.kept} photos, "
+        f"{len(summary.unreadable)} left out\nindex: {output}"
     )
     return 0
 

@@ -1,4 +1,5 @@
-"""What a million to a billion photos would need, engine by engine: arithmetic on what was measured, none of it run."""
+"""What a million to a billion photos would need, engine by engine: arithmetic on what was measured,
+none of it run."""
 
 import pandas as pd
 
@@ -16,8 +17,9 @@ INDEXES = {
 def engine_needs(indexes: pd.DataFrame, width: int, photo_seconds: float, pair_ms: float) -> pd.DataFrame:
     """Work out what search of large galleries needs, from the largest gallery that was measured.
 
-    Memory and exact search grow with the gallery. The graph of HNSW is taken to cost the same time in any gallery,
-    and IVF to visit a fixed share of it: both are guesses, and what they find falls with the gallery.
+    Memory and exact search grow with the gallery. The graph of HNSW is taken to cost the same time in any
+    gallery, and IVF to visit a fixed share of it: both are guesses, and what they find falls with the
+    gallery.
 
     Args:
         indexes: of `approximate.index_table`.
@@ -42,7 +44,8 @@ def engine_needs(indexes: pd.DataFrame, width: int, photo_seconds: float, pair_m
             slower = 1.0 if index.startswith("HNSW") else grown
             rows.append({
                 "photos": photos, "engine": engine, "memory GB": measured.MB * grown / 1e3,
-                "s per query": measured["p50 ms"] * slower / 1e3, "recall@100": measured["recall@100"], **common,
+                "s per query": measured["p50 ms"] * slower / 1e3, "recall@100": measured["recall@100"],
+                **common,
             })  # fmt: skip
         memory = QDRANT_FACTOR * photos * width * 4 / 1e9
         rows.append({"photos": photos, "engine": "Qdrant (documented)", "memory GB": memory, **common})
@@ -53,7 +56,8 @@ def engine_needs(indexes: pd.DataFrame, width: int, photo_seconds: float, pair_m
 
 
 def local_needs(storage: pd.DataFrame, disk: float = 1e12) -> pd.DataFrame:
-    """Work out what the local features of large galleries take on disk, and what fewer bits cost in this study.
+    """Work out what the local features of large galleries take on disk,
+    and what fewer bits cost in this study.
 
     Args:
         storage: the study's table of that name: what each kind takes, and the recall that it leaves.

@@ -1,7 +1,7 @@
 """An index of photos in Qdrant: published there, and asked for the neighbors that are reranked here.
 
-A collection is named after what is in it (models and photos), so whoever publishes the same index twice, or by two
-processes at once, writes the same points; another index is another collection.
+A collection is named after what is in it (models and photos), so whoever publishes the same index twice, or
+by two processes at once, writes the same points; another index is another collection.
 """
 
 import hashlib
@@ -41,14 +41,15 @@ def collection_of(output: Path) -> tuple[str, list[str], Rows, Rows]:
 def publish(output: Path, where: str, local: bool = False) -> int:
     """Put the photos of an index into a collection, or what is lacking of them, and return how many it holds.
 
-    A point is a photo's row: its global feature, path, product and category. In the end the index's name is an
-    alias of the collection, and the collection that had it before goes.
+    A point is a photo's row: its global feature, path, product and category. In the end the index's name is
+    an alias of the collection, and the collection that had it before goes.
 
     Args:
         output: folder of the index.
         where: see `opened`.
-        local: also the local features, as a multivector with MaxSim: gallery patches of unit length, so that a
-            query's raw patches give local matching times the sum of their lengths, for a second stage there.
+        local: also the local features, as a multivector with MaxSim: gallery patches of unit length, so that
+            a query's raw patches give local matching times the sum of their lengths, for a second stage
+            there.
 
     Raises:
         ConnectionError: as `opened`, or points are lacking in the end.
@@ -115,7 +116,8 @@ def _create(client, name: str, width: int, local: int) -> None:
     sizes = {key: value.size for key, value in form.items()} if isinstance(form, dict) else {"": form.size}
     if not wanted.items() <= sizes.items():
         raise ValueError(
-            f"the collection {name} has vectors {sizes}, these features are {wanted}: remove it, and publish again"
+            f"the collection {name} has vectors {sizes}, these features are {wanted}: remove it, "
+            "and publish again"
         )
 
 

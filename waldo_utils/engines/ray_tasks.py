@@ -1,4 +1,5 @@
-"""Numbered shards made by Ray: on this machine's cores, or by all machines of a cluster that see the photos."""
+"""Numbered shards made by Ray: on this machine's cores,
+or by all machines of a cluster that see the photos."""
 
 import functools
 import os

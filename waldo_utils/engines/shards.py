@@ -63,14 +63,15 @@ def make_shard(source: Path, output: Path, number: int, count: int, models: Mode
     batches = -(-len(listing.photos) // BATCH)
     if not 1 <= number <= count <= batches:
         raise ValueError(
-            f"there is no shard {number}/{count} of {len(listing.photos)} photos: choose 1/1 to {batches}/{batches}"
+            f"there is no shard {number}/{count} of {len(listing.photos)} photos: "
+            f"choose 1/1 to {batches}/{batches}"
         )
     own = listing.photos[BATCH * (batches * (number - 1) // count) : BATCH * (batches * number // count)]
     check_writable(place := output / "shards" / f"{number}-of-{count}")
     facts = {
-        "number": number, "of": count, "source": str(source), "folder": str(folder.resolve()), "profile": profile,
-        "weights": models.weights, "digest": models.digest, "listing": _hash(listing.photos),
-        "passed": listing.passed,
+        "number": number, "of": count, "source": str(source), "folder": str(folder.resolve()),
+        "profile": profile, "weights": models.weights, "digest": models.digest,
+        "listing": _hash(listing.photos), "passed": listing.passed,
     }  # fmt: skip
     with hold(place / ".lock"):
         record = _record(place)
@@ -91,7 +92,8 @@ def make_shard(source: Path, output: Path, number: int, count: int, models: Mode
 
 
 def records(output: Path) -> list[dict]:
-    """Return what the parts below a folder say of themselves, by number; raises FileNotFoundError for none."""
+    """Return what the parts below a folder say of themselves, by number;
+    raises FileNotFoundError for none."""
     found = [record for place in output.glob("shards/*-of-*") if (record := _record(place))]
     if not found:
         raise FileNotFoundError(
@@ -101,7 +103,8 @@ def records(output: Path) -> list[dict]:
 
 
 def merge(output: Path, models: Models) -> Summary:
-    """Join all parts below a folder to the index there: the one that a single process makes of the same photos.
+    """Join all parts below a folder to the index there:
+    the one that a single process makes of the same photos.
 
     Args:
         output: of the parts, which stay.
@@ -122,14 +125,15 @@ def merge(output: Path, models: Models) -> Summary:
         other = [record for record in parts if record[key] != first[key]]
         if other:
             raise ValueError(
-                f"{shards} holds parts of different {what} (shard {first['number']}/{first['of']}: {first[key]}, shard "
-                f"{other[0]['number']}/{other[0]['of']}: {other[0][key]}): remove one kind and make those parts again"
+                f"{shards} holds parts of different {what} (shard {first['number']}/{first['of']}: "
+                f"{first[key]}, shard {other[0]['number']}/{other[0]['of']}: {other[0][key]}): remove one "
+                "kind and make those parts again"
             )
     missing = sorted(set(range(1, first["of"] + 1)) - {record["number"] for record in parts})
     if missing:
         raise ValueError(
-            f"{shards} lacks shard {', '.join(map(str, missing))} of {first['of']}: `python -m waldo_utils index "
-            f"{first['source']} --shard {missing[0]}/{first['of']} --output {output}`"
+            f"{shards} lacks shard {', '.join(map(str, missing))} of {first['of']}: `python -m waldo_utils "
+            f"index {first['source']} --shard {missing[0]}/{first['of']} --output {output}`"
         )
     if first["digest"] != models.digest:
         raise ValueError(f"{shards} was made with other models ({first['weights']}): make the shards again")
@@ -173,9 +177,10 @@ def _join(
     }
     photos = Photos([path for table in tables for path in table.paths], **columns, faults={})
     record = {
-        "format": index_files.FORMAT, "folder": first["folder"], "profile": first["profile"], "weights": models.weights,
-        "digest": models.digest, "files": len(photos), "features": name, "rows": len(target), "threshold": None,
-        "approximate": None, "photos": index_files.write_photos(output, photos),
+        "format": index_files.FORMAT, "folder": first["folder"], "profile": first["profile"],
+        "weights": models.weights, "digest": models.digest, "files": len(photos), "features": name,
+        "rows": len(target), "threshold": None, "approximate": None,
+        "photos": index_files.write_photos(output, photos),
     }  # fmt: skip
     _write(output / "index.json", record)
     listing = Listing(photos.paths, first["passed"])

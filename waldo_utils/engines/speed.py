@@ -26,8 +26,9 @@ def engine_table(gallery: np.ndarray, queries: np.ndarray, repeats: int = 3) -> 
         repeats: turns of each method.
 
     Returns:
-        One row per engine and effort: `gallery`, `engine`, `effort`, `recall@100` of the exact neighbors, `ms per
-        query` (median over turns), `build s`. Where `qdrant-edge-py` is not installed, its figures are missing.
+        One row per engine and effort: `gallery`, `engine`, `effort`, `recall@100` of the exact neighbors,
+        `ms per query` (median over turns), `build s`. Where `qdrant-edge-py` is not installed, its figures
+        are missing.
     """
     true, _ = exact.nearest_neighbors(queries, K, gallery)
     calls: dict[tuple[str, int], Callable[[], np.ndarray]] = {}
@@ -51,7 +52,9 @@ def engine_table(gallery: np.ndarray, queries: np.ndarray, repeats: int = 3) -> 
         rows = [
             {
                 "gallery": len(gallery), "engine": name, "effort": effort,
-                "recall@100": np.mean([len(np.intersect1d(*pair)) / K for pair in zip(true, call(), strict=True)]),
+                "recall@100": np.mean(
+                    [len(np.intersect1d(*pair)) / K for pair in zip(true, call(), strict=True)]
+                ),
                 "ms per query": 1e3 * float(np.median(taken[name, effort])) / len(queries),
                 "build s": built.get(name, 0.0),
             }

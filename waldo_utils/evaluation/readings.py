@@ -237,7 +237,8 @@ def speed(storage: pd.DataFrame, indexes: pd.DataFrame) -> str:
 
 
 def places(table: pd.DataFrame, differences: pd.DataFrame, own: pd.DataFrame) -> str:
-    """Read how often the place wins over the product, and which rows are at or above CO on both kinds of photos.
+    """Read how often the place wins over the product,
+    and which rows are at or above CO on both kinds of photos.
 
     Args:
         table: of products that share their places, as of `product_or_place.table`.
@@ -296,7 +297,7 @@ def own(figures: pd.DataFrame, judged: pd.DataFrame) -> str:
         gains = ", ".join(f"{gain.metric} {_points(gain)}" for _, gain in rows.iterrows())
         lines.append(
             f"- {folder}: with nothing trained the first neighbor is right for {row['R@1']:.1%} of "
-            f"{row.queries:,} photos of {row.products} products; trained against that, on products that chose "
-            f"nothing: {gains}."
+            f"{row.queries:,} photos of {row.products} products; trained against that, on products that "
+            f"chose nothing: {gains}."
         )
     return "\n".join(lines)

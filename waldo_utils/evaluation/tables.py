@@ -338,8 +338,8 @@ def with_gains(rows: pd.DataFrame, differences: pd.DataFrame) -> pd.DataFrame:
         differences: as of `difference_table`, each method with one baseline.
 
     Returns:
-        One row per method: `method`; `R@1` and `MAP@R`, and `R@1 gain` and `MAP@R gain`, each with `... low` and
-        `... high`; `verdict` (of R@1); `queries`, `products`, `seeds`. What has no baseline has no gain.
+        One row per method: `method`; `R@1` and `MAP@R`, and `R@1 gain` and `MAP@R gain`, each with `... low`
+        and `... high`; `verdict` (of R@1); `queries`, `products`, `seeds`. What has no baseline has no gain.
     """
     figures = [name for name in ("R@1", "MAP@R") if name in rows]
     columns = [f"{name}{bound}" for name in figures for bound in ("", " low", " high")]

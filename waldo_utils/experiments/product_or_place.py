@@ -272,8 +272,8 @@ def _without_lengths(transformer: RerankingTransformer) -> Score:
 def orders(
     gallery: Gallery, scored: dict[str, tuple[str, Score]], chosen_on: tuple[Gallery, ...], depth: int
 ) -> dict[str, np.ndarray]:
-    """Return method -> (N, K) neighbors in its order: the global ones, and each score alone and with the global
-    similarity added.
+    """Return method -> (N, K) neighbors in its order: the global ones, and each score alone and with the
+    global similarity added.
 
     Args:
         gallery: whose shortlists are reordered.
@@ -384,8 +384,8 @@ def weights_on_product(
         masks: of their products.
 
     Returns:
-        One row per weight: `weight of a patch`, `on the product@1`, the mean over photos; and name -> (N, h, w)
-        weights of the patches, each photo's of sum one.
+        One row per weight: `weight of a patch`, `on the product@1`, the mean over photos; and name ->
+        (N, h, w) weights of the patches, each photo's of sum one.
     """
     found, rows = {}, []
     for name, (stage, weight) in weigh.items():
@@ -418,8 +418,8 @@ def patch_weights_of(
 
 def errors_of_place(found: dict[str, np.ndarray], gallery: Gallery, after: str, count: int = 3) -> list[int]:
     """Return up to `count` queries, of different products, whose first neighbor under all patches alike is
-    another product in the same place, and the right product under `after`; where there are too few, any of the
-    first kind."""
+    another product in the same place, and the right product under `after`; where there are too few, any of
+    the first kind."""
     wrong = place_wins(found[ALIKE], gallery)
     mended = wrong & _hits(found[after], gallery)[:, 0]
     rows = [*np.flatnonzero(mended), *np.flatnonzero(wrong & ~mended)]

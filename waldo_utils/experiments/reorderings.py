@@ -127,8 +127,8 @@ def matched_finer(study: Study, seed: int, both: bool = False) -> np.ndarray:
 
 
 def baseline_methods(study: Study, settings: dict[str, dict[str, float]]) -> dict[str, Method]:
-    """Return CO, the learned rerankers, and the baselines with the settings of `chosen_settings`; those of the
-    trunk's map where the study computes with it."""
+    """Return CO, the learned rerankers, and the baselines with the settings of `chosen_settings`; those of
+    the trunk's map where the study computes with it."""
     expansion, reciprocal = settings["alpha query expansion"], settings["k-reciprocal"]
     finer = {
         "CO + local matching, stride 16": matched_finer,

@@ -110,8 +110,8 @@ def table(
         resamples: of the bootstrap over products.
 
     Returns:
-        One row per set and kind: `trained on`, `set`, `R@1` and `MAP@R` with intervals, `difference`, `low` and
-        `high` (of R@1, paired with `NONE`), the same for MAP@R, `queries`, `products`.
+        One row per set and kind: `trained on`, `set`, `R@1` and `MAP@R` with intervals, `difference`, `low`
+        and `high` (of R@1, paired with `NONE`), the same for MAP@R, `queries`, `products`.
     """
     parts = []
     for name, products in labels.items():

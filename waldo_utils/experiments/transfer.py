@@ -131,8 +131,8 @@ def differences(
 
 
 def every_set(study: Study, test: Split, orders: dict, labels: dict[str, np.ndarray]) -> pd.DataFrame:
-    """Tabulate the test set and the transfer set below each other, each searched among itself, with what every
-    method gains there on the untrained network.
+    """Tabulate the test set and the transfer set below each other, each searched among itself, with what
+    every method gains there on the untrained network.
 
     Args:
         study: whose methods are looked at on its test set.

@@ -22,8 +22,8 @@ STYLE = {
 
 
 def save(figure: Figure, path: Path, dpi: int = 100) -> DisplayedImage:
-    """Write a figure and return it for display in a notebook: photos as a JPEG where the path says so, anything
-    drawn as a PNG of at most 160 colors."""
+    """Write a figure and return it for display in a notebook: photos as a JPEG where the path says so,
+    anything drawn as a PNG of at most 160 colors."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=dpi, bbox_inches="tight", facecolor="white")
     picture, options = Image.open(buffer).convert("RGB"), {"optimize": True}

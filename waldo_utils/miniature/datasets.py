@@ -189,8 +189,9 @@ def render_places(
     product of theirs stands in each. So for each photo there are others of the same product in another place,
     of other products in the same place, look-alikes among them, and of neither.
 
-    Writes `places.csv` (path, label, category, family, place, mask), the photos, and where in them the product
-    is: masks as PNG, brightness telling the share of a pixel. Arguments and errors are those of `render_sop`.
+    Writes `places.csv` (path, label, category, family, place, mask), the photos, and where in them the
+    product is: masks as PNG, brightness telling the share of a pixel. Arguments and errors are those of
+    `render_sop`.
 
     Args:
         photos: per product and place.
@@ -219,7 +220,8 @@ def render_places(
             named.append([f"{product:06d}_{j}" for j in range(len(rooms))])
             for name, room in zip(named[-1], rooms, strict=True):
                 rows.append(
-                    f"photos/{name}.jpg,{product},{category.replace('_', ' ')},{family},{room},masks/{name}.png"
+                    f"photos/{name}.jpg,{product},{category.replace('_', ' ')},{family},{room},"
+                    f"masks/{name}.png"
                 )
             product += 1
         jobs.append(

@@ -1,8 +1,9 @@
 """Train the last blocks of a network on a folder of one's own, as far as the time given goes, and say whether
 it helped.
 
-Rate, length and the share of the trained weights are chosen on held-out products; others, which chose nothing,
-judge. Measured by hand on a few hundred photos: some forty gentle steps help, three times the rate hurts.
+Rate, length and the share of the trained weights are chosen on held-out products; others, which chose
+nothing, judge. Measured by hand on a few hundred photos: some forty gentle steps help, three times the rate
+hurts.
 """
 
 import hashlib
@@ -85,8 +86,8 @@ def choose_products(folder: Path) -> pd.DataFrame:
     products = np.random.default_rng(0).permutation(sorted(set(table["product"])))
     if len(products) < FEWEST:
         raise ValueError(
-            f"{folder} has {len(products)} products of two photos or more, and a training needs {FEWEST} (two each to "
-            "learn from, to choose by and to judge by): add products, each a sub-folder"
+            f"{folder} has {len(products)} products of two photos or more, and a training needs {FEWEST} "
+            "(two each to learn from, to choose by and to judge by): add products, each a sub-folder"
         )
     count = max(2, round(HELD_OUT * len(products)))
     part = dict.fromkeys(products, "train")
@@ -119,7 +120,8 @@ def train(
         most_steps: of each rate, although more would fit; None: `MOST_STEPS`.
 
     Returns:
-        Trained against the start on products that chose nothing, as `comparisons.paired_differences` gives it.
+        Trained against the start on products that chose nothing, as `comparisons.paired_differences` gives
+        it.
 
     Raises:
         FileExistsError: there is a finished training of this name.
@@ -157,8 +159,8 @@ def _train(
     else:
         say("goes on where it was")
     say(
-        f"{plan.photos} photos of {plan.products} products; {plan.steps} steps at each of {len(RATES)} rates, about "
-        f"{plan.minutes:.0f} minutes on this machine"
+        f"{plan.photos} photos of {plan.products} products; {plan.steps} steps at each of {len(RATES)} "
+        f"rates, about {plan.minutes:.0f} minutes on this machine"
     )
     maps = {part: _maps(folder, table[table.part == part], model, part, begun) for part in PARTS}
     labels = {part: table.label[table.part == part].to_numpy() for part in PARTS}
@@ -212,8 +214,9 @@ def verdict(judged: pd.DataFrame, rate: float) -> str:
     """Say in words whether a training helped; `judged` as `train` returns it, `rate` 0 where the start was
     kept."""
     lines = [
-        f"{row.metric} on {row.products} products that chose nothing: zero-shot {100 * row.start:.1f}, trained "
-        f"{100 * row.trained:.1f}, {100 * row.difference:+.1f} points ({100 * row.low:+.1f} to {100 * row.high:+.1f})"
+        f"{row.metric} on {row.products} products that chose nothing: zero-shot {100 * row.start:.1f}, "
+        f"trained {100 * row.trained:.1f}, {100 * row.difference:+.1f} points ({100 * row.low:+.1f} to "
+        f"{100 * row.high:+.1f})"
         for row in judged.itertuples()
     ]
     if rate == 0:
@@ -225,8 +228,8 @@ def verdict(judged: pd.DataFrame, rate: float) -> str:
         last = "training did harm: use the model as it was"
     else:
         last = (
-            "training did not help by more than chance would give: with few products, or where nearly all is found "
-            "already, it cannot be told"
+            "training did not help by more than chance would give: with few products, or where nearly all is "
+            "found already, it cannot be told"
         )
     return "\n".join([*lines, last])
 
@@ -297,7 +300,8 @@ def make_plan(
     if blocks < 1:
         needed = (fixed + mixed + each) / 60
         raise ValueError(
-            f"--minutes {minutes:g} is too short for {len(table)} photos on this machine: {needed:.1f} is the least"
+            f"--minutes {minutes:g} is too short for {len(table)} photos on this machine: "
+            f"{needed:.1f} is the least"
         )
     steps = BLOCK * min(blocks, most_steps // BLOCK)
     seconds = fixed + mixed + each * steps / BLOCK
@@ -328,7 +332,8 @@ def _fit(
     chooses: Callable[[], float],
     begun: Path,
 ) -> pd.DataFrame:
-    """Train the tail in place with one rate; at the end it holds the weights that chose best. Return the log."""
+    """Train the tail in place with one rate; at the end it holds the weights that chose best.
+    Return the log."""
     groups = int((pd.Series(labels).value_counts() // 2).sum())
     settings = replace(SETTINGS, batch=min(SETTINGS.batch, 2 * groups))
 

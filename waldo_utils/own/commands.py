@@ -13,9 +13,9 @@ def add(commands: argparse._SubParsersAction, command: Callable, add_model: Call
     """Add the commands; `command` and `add_model` are the command line's own."""
     train = command(
         commands, "train", _train, "train a model on a folder of your own photos",
-        "Sub-folders name products. Some products choose rate and length, others judge whether it helped. The "
-        "result is the model runs/NAME of index, evaluate and export, kept below data/runs. The same command "
-        "again goes on where a killed one was.",
+        "Sub-folders name products. Some products choose rate and length, others judge whether it helped. "
+        "The result is the model runs/NAME of index, evaluate and export, kept below data/runs. The same "
+        "command again goes on where a killed one was.",
         "my_photos --name mine --minutes 20",
     )  # fmt: skip
     train.add_argument("folder", type=given, metavar="FOLDER", help="of the photos")

@@ -35,8 +35,8 @@ class Evaluation:
 
 
 def read_list(source: Path) -> pd.DataFrame:
-    """Return a list of photos: `path` as the disk writes it, `product`, and `category` and `split` where it has
-    them.
+    """Return a list of photos: `path` as the disk writes it, `product`, and `category` and `split` where it
+    has them.
 
     Args:
         source: a CSV file; its paths are relative to its folder.
@@ -53,8 +53,8 @@ def read_list(source: Path) -> pd.DataFrame:
     table.columns = [str(name).strip().lower() for name in table.columns]
     if lacking := {"path", "product"} - set(table.columns):
         raise ValueError(
-            f"{source} has the columns {', '.join(table.columns)} and lacks {', '.join(sorted(lacking))}: its first "
-            "line names path, product and perhaps category and split"
+            f"{source} has the columns {', '.join(table.columns)} and lacks {', '.join(sorted(lacking))}: "
+            "its first line names path, product and perhaps category and split"
         )
     if table.empty:
         raise ValueError(f"{source} lists no photo: add some")
@@ -98,7 +98,8 @@ def evaluate(source: Path, models: Models, model: str) -> Evaluation:
     asked = np.flatnonzero((products != "") & (counts > 1))
     if not len(asked):
         raise ValueError(
-            f"no product of {source} has two photos: put the photos of each product into a sub-folder of its own"
+            f"no product of {source} has two photos: put the photos of each product into a sub-folder "
+            "of its own"
         )
     if len(set(products) - {""}) < 2:
         raise ValueError(f"{source} holds a single product, which nothing can be taken for: add others")

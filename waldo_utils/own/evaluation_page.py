@@ -13,7 +13,8 @@ from waldo_utils.figures import grids, style
 from waldo_utils.own.evaluating import Evaluation
 
 LOOK = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
-table{border-collapse:collapse;display:block;overflow-x:auto}td,th{padding:.2rem .7rem;border-bottom:1px solid #8885;
+table{border-collapse:collapse;display:block;overflow-x:auto}\
+td,th{padding:.2rem .7rem;border-bottom:1px solid #8885;
 text-align:left}img{max-width:100%}:root{color-scheme:light dark}"""
 
 
@@ -68,7 +69,8 @@ def write(evaluation: Evaluation, source: Path, folder: Path) -> tuple[Path, Pat
         if found:
             parts.append(_table(pd.DataFrame(found)))
     page = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
         f"<title>{_text(source.name)}</title><style>{LOOK}</style>{''.join(parts)}</html>"
     )
     text = json.dumps(content, indent=1)

@@ -61,8 +61,8 @@ def evaluate(
 
 
 def train(folders: dict[str, Path], profile: str) -> pd.DataFrame:
-    """Train on each folder, as "runs/PROFILE_FOLDER", and print each verdict; a finished training of that name is
-    made anew.
+    """Train on each folder, as "runs/PROFILE_FOLDER", and print each verdict; a finished training of that
+    name is made anew.
 
     Returns:
         The trainings against their starts, as of `adapting.train`, with their `folder`.

@@ -92,8 +92,8 @@ def in_process(*arguments: object) -> list[float]:
 
 
 def measure(sizes: list[int], width: int, work: Path) -> pd.DataFrame:
-    """Write and return one row per size: seconds to write, to add a thousand and to open, ms per search, the share of
-    exact neighbors, peak MB of both, bytes per photo."""
+    """Write and return one row per size: seconds to write, to add a thousand and to open, ms per search, the
+    share of exact neighbors, peak MB of both, bytes per photo."""
     rows = []
     for photos in sizes:
         output = work / hashlib.sha256(f"{photos} {width}".encode()).hexdigest()[:8]
@@ -107,8 +107,9 @@ def measure(sizes: list[int], width: int, work: Path) -> pd.DataFrame:
         rows.append(
             {
                 "photos": photos, "numbers": width, "write s": made, "write MB": written, "open s": opened,
-                "search p50 ms": middle, "search p95 ms": slow, "exact neighbors": share, "search MB": searched,
-                "bytes per photo": size / photos, f"add {ADDED} s": time.perf_counter() - clock,
+                "search p50 ms": middle, "search p95 ms": slow, "exact neighbors": share,
+                "search MB": searched, "bytes per photo": size / photos,
+                f"add {ADDED} s": time.perf_counter() - clock,
             }
         )  # fmt: skip
         print(rows[-1], flush=True)

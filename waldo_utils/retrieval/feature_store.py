@@ -14,8 +14,8 @@ KINDS = {"global": np.float16, "local": np.float16, "sha256": np.uint8}  # in th
 class FeatureStore:
     """Global and local features of photos that are told apart by their files' SHA-256.
 
-    Row i of the three files `global`, `local` and `sha256` is photo i. A row counts once it is whole in all of
-    them, so what a killed or cut off writer left is written over.
+    Row i of the three files `global`, `local` and `sha256` is photo i. A row counts once it is whole in all
+    of them, so what a killed or cut off writer left is written over.
 
     Args:
         folder: of the files; made with the first rows.

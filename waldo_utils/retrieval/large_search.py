@@ -54,8 +54,8 @@ def build(stored: np.ndarray) -> Any:
 class Approximate:
     """A search of a gallery by an approximate index of the features that it is stored in.
 
-    Features stored after the index was built are searched exactly, and what the index finds is ranked exactly,
-    so only neighbors that it misses differ from an exact search.
+    Features stored after the index was built are searched exactly, and what the index finds is ranked
+    exactly, so only neighbors that it misses differ from an exact search.
     """
 
     index: Any  # faiss's

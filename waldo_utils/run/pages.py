@@ -105,9 +105,9 @@ def gallery() -> str:
     """Return the page of all profiles: the last figures of each notebook, linked to its executed copy."""
     lines = [WRITTEN, "# Results", ""]
     lines.append(
-        "Each picture leads to the executed notebook that drew it. Clock times and memory: [benchmarks](benchmarks). "
-        "What was tried, failures too: [log](LOG.md). [Models](MODEL_CARD.md), [data](DATA_CARD.md), "
-        "[checklist](CHECKLIST.md)."
+        "Each picture leads to the executed notebook that drew it. Clock times and memory: "
+        "[benchmarks](benchmarks). What was tried, failures too: [log](LOG.md). [Models](MODEL_CARD.md), "
+        "[data](DATA_CARD.md), [checklist](CHECKLIST.md)."
     )
     for name in _ran():
         lines += ["", f"## `{name}`: {find_profile(name).summary}", ""]
@@ -119,7 +119,8 @@ def gallery() -> str:
                 title, question = readme.head(ROOT / "notebooks" / f"{stage.stem}.ipynb")
                 lines += ["", f"**[{title}]({link})** {question}", ""]
                 lines += [
-                    f'<a href="{link}"><img alt="{Path(figure).stem.replace("_", " ")}" src="{name}/figures/{figure}" width="{WIDTH}" align="top"></a>'
+                    f'<a href="{link}"><img alt="{Path(figure).stem.replace("_", " ")}" '
+                    f'src="{name}/figures/{figure}" width="{WIDTH}" align="top"></a>'
                     for figure in figures
                 ]
     return "\n".join(lines) + "\n"
@@ -175,7 +176,10 @@ def _readable(name: str, frame: pd.DataFrame) -> str:
         key = ["transform", "severity", "stage"]
         cells = frame.assign(cell=[markdown.difference(row) for _, row in frame.iterrows()])
         wide = cells.pivot_table(index=key, columns="method", values="cell", aggfunc="first", sort=False)
-        note = f"R@1 minus that of the photos as they are, points; {frame.queries.iloc[0]:,} queries. The other stages: csv."
+        note = (
+            f"R@1 minus that of the photos as they are, points; {frame.queries.iloc[0]:,} queries. "
+            "The other stages: csv."
+        )
         return markdown.table(wide.reset_index()) + f"\n\n{note}"
     if {"metric", "method", "baseline", "difference"} <= set(frame) and not frame.duplicated(
         ["metric", "method", "baseline"]
@@ -202,12 +206,13 @@ def benchmarks() -> str:
     )
     lines += ["", "## What a whole run took", "", resource_table(), "", "## Reranking", "", speed_table(), ""]
     lines.append(
-        "The textbook module is the published loop's way: every token of every layer, one rank at a time, 3,000 pairs at "
-        "once. Half of its time goes into memory: glibc asks the system anew for each large tensor. Small passes avoid "
-        "that (second row), and so do the settings of the notebooks' kernels (`kernels.KEEP_MEMORY`): see "
-        "`speed_reranking` of each profile. The rest of the gain is work left out (the last layer's tokens that nobody "
-        "reads, the first layer's projections of a photo that many pairs share) and a library that reaches more of the "
-        "matrix rate. The study's own tables are computed in float32."
+        "The textbook module is the published loop's way: every token of every layer, one rank at a time, "
+        "3,000 pairs at once. Half of its time goes into memory: glibc asks the system anew for each large "
+        "tensor. Small passes avoid that (second row), and so do the settings of the notebooks' kernels "
+        "(`kernels.KEEP_MEMORY`): see `speed_reranking` of each profile. The rest of the gain is work left "
+        "out (the last layer's tokens that nobody reads, the first layer's projections of a photo that many "
+        "pairs share) and a library that reaches more of the matrix rate. "
+        "The study's own tables are computed in float32."
     )
     for name in sorted(path.stem for path in benchmark.FOLDER.glob("*.csv")):
         if name in ("memory", "speed_reranking"):
@@ -223,8 +228,8 @@ def benchmarks() -> str:
         lines += ["", f"## {_title(name)}", "", markdown.table(table), "", f"[csv]({name}.csv) · {said}"]
     lines += ["", "## Memory", "", memory_table(), "", "[csv](memory.csv)", ""]
     lines.append(
-        "The setting `micro_batch` trains a batch of 800 with the activations of a few photos (gradient caching; Gao et "
-        "al. 2021, arXiv 2101.06983): the same gradients up to rounding."
+        "The setting `micro_batch` trains a batch of 800 with the activations of a few photos (gradient "
+        "caching; Gao et al. 2021, arXiv 2101.06983): the same gradients up to rounding."
     )
     return "\n".join(lines) + "\n"
 
@@ -265,9 +270,9 @@ def speed_table(folder: Path = benchmark.FOLDER) -> str:
         lines.append(cells)
     last = searches.iloc[-1]
     return markdown.rows(heads, lines) + (
-        f"\n\nMedians of turns in one run: {facts['processor']}, {facts['threads']} threads, torch {facts['torch']}, "
-        f"{str(facts['date'])[:10]}. Exact search of {last.photos:,.0f} photos among themselves, 101 neighbors: "
-        f"{last.seconds:.1f} s and {last['peak MB']:,.0f} MB."
+        f"\n\nMedians of turns in one run: {facts['processor']}, {facts['threads']} threads, torch "
+        f"{facts['torch']}, {str(facts['date'])[:10]}. Exact search of {last.photos:,.0f} photos among "
+        f"themselves, 101 neighbors: {last.seconds:.1f} s and {last['peak MB']:,.0f} MB."
     )
 
 
@@ -282,8 +287,8 @@ def memory_table(folder: Path = benchmark.FOLDER) -> str:
     lines = [f"Of each figure, {table['imports MB'].median():,.0f} MB are Python with its libraries."]
     for _, row in table[~table.stage.isin(peaks.index)].iterrows():
         lines.append(
-            f"{row.stage[0].upper()}{row.stage[1:]}: {row.photos:,} photos, {row['features MB']:,.0f} MB of features, "
-            f"{row['peak MB']:,.0f} MB at the peak, mapped files counted."
+            f"{row.stage[0].upper()}{row.stage[1:]}: {row.photos:,} photos, {row['features MB']:,.0f} MB of "
+            f"features, {row['peak MB']:,.0f} MB at the peak, mapped files counted."
         )
     cells = [[stage, *(f"{value:,.0f}" for value in row)] for stage, row in peaks.iterrows()]
     return markdown.rows(heads, cells) + "\n\n" + " ".join(lines)

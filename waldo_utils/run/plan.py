@@ -210,8 +210,8 @@ def predicted(study: Study, size: Sizes, machine: Machine) -> pd.DataFrame:
 
 
 def report(study: Study, seconds: float = rates.SECONDS) -> str:
-    """Measure this machine and return the plan of a profile as text; raises as `sizes` does, before anything is
-    measured."""
+    """Measure this machine and return the plan of a profile as text; raises as `sizes` does, before anything
+    is measured."""
     size = sizes(study)
     machine = rates.measure(study, seconds)
     table = predicted(study, size, machine)

@@ -24,8 +24,8 @@ FIRST_SCREEN = (  # the methods that the first screen shows; the pages of the re
     "CO + RRT (finetuned)",
 )
 ROOMS = (
-    "engines", "own", "app", "run", "speed", "experiments", "training", "figures", "retrieval", "data", "miniature", "evaluation",
-    "models", "disk",
+    "engines", "own", "app", "run", "speed", "experiments", "training", "figures", "retrieval", "data",
+    "miniature", "evaluation", "models", "disk",
 )  # fmt: skip
 """The rooms of the package, from the top: each may import from those below it."""
 

@@ -12,8 +12,8 @@ from waldo_utils.study import find_profile
 def add(
     commands: argparse._SubParsersAction, command: Callable, add_profile: Callable, engines: Callable
 ) -> None:
-    """Add the command; `command` and `add_profile` are the command line's own, `engines` measures engines beside
-    faiss."""
+    """Add the command; `command` and `add_profile` are the command line's own, `engines` measures engines
+    beside faiss."""
     benchmark = command(
         commands, "benchmark", _benchmark, "measure search and reranking on this machine",
         "Methods take turns, so that their ratios hold on a busy machine too.", "--profile smoke",

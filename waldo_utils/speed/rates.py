@@ -120,8 +120,8 @@ def measure(study: Study, seconds: float = SECONDS) -> Machine:
 
 
 def rate(call: Callable[[], object], count: float, seconds: float) -> float:
-    """Return how many a second a call does that does `count` at once: called once to warm up, then for so many
-    seconds, at least once."""
+    """Return how many a second a call does that does `count` at once: called once to warm up, then for so
+    many seconds, at least once."""
     call()
     calls, begin = 0, time.perf_counter()
     while not calls or time.perf_counter() - begin < seconds:

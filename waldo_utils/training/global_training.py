@@ -55,8 +55,9 @@ def train_global(
             `watch`.
 
     Raises:
-        ValueError: a loss is not finite, the checkpoint is broken or another training's, `settings.micro_batch`
-            is set or processes share the batch and BatchNorm trains, or these are more than its photos.
+        ValueError: a loss is not finite, the checkpoint is broken or another training's,
+            `settings.micro_batch` is set or processes share the batch and BatchNorm trains, or these are more
+            than its photos.
     """
     if settings.batch < ranks.WORLD:
         raise ValueError(

@@ -1,5 +1,5 @@
-"""Teach a score of two photos which patches are the product: from look-alikes, or from products before swapped
-backdrops."""
+"""Teach a score of two photos which patches are the product: from look-alikes, or from products before
+swapped backdrops."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -28,8 +28,8 @@ PRODUCTS = 4  # of a group
 
 
 class WeightedMatching(nn.Module):
-    """Local matching by a learned `PatchWeight`, as a logit: scaled and shifted by two numbers that are learned
-    too.
+    """Local matching by a learned `PatchWeight`, as a logit: scaled and shifted by two numbers that are
+    learned too.
 
     Args:
         local: (B, D, h, w) local features of some photos; the shift starts where pairs of them have a mean
@@ -139,8 +139,8 @@ def train_on_swapped_backdrops(
     validate: Callable[[], float],
     checkpoint: Path,
 ) -> pd.DataFrame:
-    """Train a score on products before shared backdrops: right is the product in another place, wrong are other
-    products in the same place.
+    """Train a score on products before shared backdrops: right is the product in another place, wrong are
+    other products in the same place.
 
     Args:
         score: two batches of local features to logits; trained in place, as by `train_on_look_alikes`.
