@@ -47,8 +47,8 @@ def metric_intervals(table: pd.DataFrame) -> Figure:
     """Draw each method's metrics with their 95 % intervals, a panel per metric, the best value orange.
 
     Args:
-        table: columns `method`, and of `R@1`, `R@10`, `R@100` and `MAP@R` those there are, each with `... low`
-            and `... high`.
+        table: columns `method`, and of `R@1`, `R@10`, `R@100` and `MAP@R` those there are, each with its
+            `... low` and `... high`.
     """
     names = [c for c in ("R@1", "R@10", "R@100", "MAP@R") if c in table.columns]
     places = np.arange(len(table))[::-1]
