@@ -59,8 +59,22 @@ def test_the_main_table_has_the_rows_that_were_measured_and_those_that_were_repo
     assert lines[3] == "| CO | 80.7 | **50.0** (49.0–52.0) |"
     assert lines[5] == "| CO + RRT (finetuned) | 84.5 |  |"
     assert lines[-1] == (
-        "`mini`: 1,800 queries of 360 products, 3 seeds; recall@1 by each step: "
-        "CO + RRT (frozen) +5.00 (-1.00 to +10.00). Not run: `photos`, `paper`."
+        "`mini`: 1,800 queries of 360 products, 3 seeds; by steps: "
+        "CO + RRT (frozen) +5.0 (-1.0 to +10.0). Not run: `photos`, `paper`."
+    )
+
+
+def test_steps_are_those_of_more_seeds_where_these_were_run(monkeypatch):
+    one = [row | {"seeds": 1} for row in TABLES["main"]]
+    found = {"mini": TABLES | {"main": one}, "mini@3": TABLES}
+    monkeypatch.setattr(
+        readme,
+        "find_table",
+        lambda profile, name: pd.DataFrame(found[profile][name]) if name in found.get(profile, ()) else None,
+    )
+    assert readme.main_table().split("\n")[-1] == (
+        "`mini`: 1,800 queries of 360 products, 1 seed; with 3 seeds ([`mini@3`](results/mini@3)) by steps: "
+        "CO + RRT (frozen) +5.0 (-1.0 to +10.0). Not run: `photos`, `paper`."
     )
 
 

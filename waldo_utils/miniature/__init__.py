@@ -1,1 +1,1 @@
-"""Rendered products: parametric objects and a small software renderer."""
+"""Rendered products: parametric objects and a small renderer."""

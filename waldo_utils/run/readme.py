@@ -71,8 +71,8 @@ def main_table() -> str:
         cells.append(row)
     notes = [
         f"`{name}`: {int(table.queries.iloc[0]):,} queries of "
-        f"{int(table.products.iloc[0])} products, {_seeds(table)}{_gains(name)}."
-        f"{_other_sets(name) if name == SHOWN[0] else ''}{_more_seeds(name)}"
+        f"{int(table.products.iloc[0])} products, {_seeds(table)}{_more_seeds(name) or _gains(name)}."
+        f"{_other_sets(name) if name == SHOWN[0] else ''}"
         for name, table in ran.items()
     ]
     missing = [f"`{name}`" for name in SHOWN if name not in ran]
@@ -101,24 +101,19 @@ def _other_sets(profile: str) -> str:
 
 
 def _more_seeds(profile: str) -> str:
-    """Say what recall@1 is, and what each step adds, with more seeds, where that was run."""
+    """Say what each step adds with more seeds, where that was run."""
     more = MORE_SEEDS.get(profile, "")
     table = find_table(more, "main") if more else None
-    if table is None:
-        return ""
-    recall = table.set_index("method")["R@1"]
-    values = [
-        f"{method} {100 * recall[method]:.1f}" for method in reported.REPORTED.method if method in recall
-    ]
-    return f" With {_seeds(table)} ([`{more}`](results/{more})): {', '.join(values)}{_gains(more)}."
+    return "" if table is None else f"; with {_seeds(table)} ([`{more}`](results/{more}))" + _gains(more)[1:]
 
 
 def _gain(row: pd.Series) -> str:
     """Write what a method gains on the untrained network with its interval, where it has such."""
     if pd.isna(row["R@1 gain"]):
         return ""
-    low, gain, high = (100 * row[f"R@1 gain{end}"] for end in (" low", "", " high"))
-    return f" ({gain:+.1f}, {low:+.1f} to {high:+.1f})"
+    return " ({:+.1f}, {:+.1f} to {:+.1f})".format(
+        *(100 * row[f"R@1 gain{end}"] for end in ("", " low", " high"))
+    )
 
 
 def _seeds(table: pd.DataFrame) -> str:
@@ -141,11 +136,16 @@ def _gains(profile: str) -> str:
     methods = [UNTRAINED, *reported.REPORTED.method]
     steps = zip(methods[1:], methods[:-1], strict=True)
     parts = [
-        f"{method} {markdown.difference(rows.loc[(method, baseline)])}"
+        f"{method} {_points(rows.loc[(method, baseline)])}"
         for method, baseline in steps
         if (method, baseline) in rows.index
     ]
-    return f"; recall@1 by each step: {', '.join(parts)}" if parts else ""
+    return f"; by steps: {', '.join(parts)}" if parts else ""
+
+
+def _points(row: pd.Series) -> str:
+    """Write a paired difference with its interval, as "+1.2 (-0.4 to +2.8)"."""
+    return "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * row[name] for name in ("difference", "low", "high")))
 
 
 def profile_table() -> str:

@@ -1,1 +1,1 @@
-"""What the machine takes: clocks that are fair, rates of this machine, and the benchmarks that are kept."""
+"""Fair clocks, the rates of this machine, and the benchmarks that are kept."""
