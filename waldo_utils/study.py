@@ -43,10 +43,9 @@ class GlobalStage:
 
     backbone: str = "resnet50"  # or "efficientnet_lite0", or "timm:NAME"
     start: str = "imagenet"  # or "random"
-    views: int = (
-        0  # 0: the whole backbone trains, on crops drawn anew; else its trunk stays as it starts, and so many
-    )
-    # views of each photo, the plain one and random crops, go through it once
+    # 0: the whole backbone trains, on crops drawn anew; else its trunk stays as it starts, and so many views
+    # of each photo, the plain one and random crops, go through it once.
+    views: int = 0
     dim: int = 128  # of the projections: numbers of a global and of a local feature
     heads: str = "random"  # how the projections start; "principal": as the train photos' principal axes
     resize: int = 256  # test photos: resized to this square,
@@ -62,10 +61,8 @@ class GlobalStage:
     learning_rate: float = 0.001
     head_learning_rate: float | None = None  # of the global projection; None: as the backbone's
     weight_decay: float = 4e-4
-    drops: tuple[int, ...] = (
-        60,
-        80,
-    )  # epochs after which the learning rate falls tenfold; (): one cosine to zero
+    # Epochs after which the learning rate falls tenfold; (): one cosine to zero.
+    drops: tuple[int, ...] = (60, 80)
     temperature: float = 0.05
 
 
@@ -87,9 +84,7 @@ class RerankerStage:
     groups: int = 12  # per batch
     crop_scale: tuple[float, float] | None = None  # of the train photos; None: as the global stage's
     learning_rate: float = 1e-4
-    local_learning_rate: float | None = (
-        None  # of the local projection while frozen; None: as the transformer's
-    )
+    local_learning_rate: float | None = None  # of the local projection while frozen; None: the transformer's
     weight_decay: float = 4e-4
     drops: tuple[int, ...] = (60, 80)
     finetune_epochs: int = 100
@@ -103,9 +98,7 @@ class EvaluationStage:
     shortlist: int = 100  # neighbors kept per query
     depth: int = 100  # of which so many are reranked
     resamples: int = 10_000  # of the bootstrap over products
-    watch_test: bool = (
-        True  # also log CO's test recall after each epoch, for the published choice; chooses nothing
-    )
+    watch_test: bool = True  # log CO's test recall each epoch too, for the published choice; chooses nothing
     ablation_products: int | None = None  # products of the transform grid; None: all
 
 

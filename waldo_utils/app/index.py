@@ -48,9 +48,8 @@ from waldo_utils.retrieval.feature_store import FeatureStore, Rows
 
 SHARD = 256  # photos
 CALIBRATION_QUERIES = 200
-LARGE = (
-    60_000_000  # numbers of all global features (240 MB, looked through in some 10 ms) from which they stay
-)
+# Numbers of all global features (240 MB, looked through in some 10 ms) from which they stay.
+LARGE = 60_000_000
 # on the disk, searched approximately
 NEW = 0.02  # share of features that may come after the approximate index was built; they are searched exactly
 

@@ -17,9 +17,8 @@ from waldo_utils.disk.files import check_writable, sha256, write_atomically
 from waldo_utils.disk.locks import hold
 from waldo_utils.retrieval.feature_store import FeatureStore
 
-BATCH = (
-    64  # photos that the network takes at once: a shard ends where a batch does, so nothing rounds otherwise
-)
+# Photos that the network takes at once: a shard ends where a batch does, so nothing rounds otherwise.
+BATCH = 64
 COPIED = 65_536  # rows at once
 FILES = ("global", "local", "sha256")  # of a store
 

@@ -26,9 +26,8 @@ from waldo_utils.study import Study
 from waldo_utils.training import beginning, chain
 
 PARTS = ("global", "reranker")  # the trainings of notebooks 02 and 03
-PATIENCE = datetime.timedelta(
-    hours=2
-)  # with a process that lives and is slow; one that ends is noticed at once
+# With a process that lives and is slow; one that ends is noticed at once.
+PATIENCE = datetime.timedelta(hours=2)
 STARTER = "WALDO_STARTER"  # in the environment: the process without which nobody waits for a training
 
 

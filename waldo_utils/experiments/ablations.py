@@ -241,9 +241,8 @@ def training_table(study: Study, seed: int, train: Split, test: Split, neighbors
     rows, hits = [], []
     for name, changed in changes.items():
         model = trained.global_model(study, seed)
-        reranker = chain.start_reranker(
-            fresh, model, train, seed
-        )  # one start for all: only the transform differs
+        # One start for all: only the transform differs.
+        reranker = chain.start_reranker(fresh, model, train, seed)
         checkpoint = f"reranker/seed{seed}/ablation_{name.replace(' ', '_')}"
         log = reranker_training.train_reranker(
             model,

@@ -14,7 +14,7 @@ VARIATIONS = (
     ("part",),
     ("color",),
     ("decor", "part"),
-)  # never "kind"
+)
 APART = 0.025  # least mean color difference of two look-alikes in each of the plain views
 ATTEMPTS = 40
 

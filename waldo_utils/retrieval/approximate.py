@@ -44,9 +44,8 @@ def drawn_gallery(embedding: np.ndarray, labels: np.ndarray, count: int, seed: i
     residual = embedding - (means / counts[:, None])[index]  # (N, D)
     covariance = residual.T @ residual / (len(residual) - len(counts))
     values, vectors = np.linalg.eigh(covariance)
-    spread = (vectors * np.sqrt(values.clip(min=0))).T.astype(
-        np.float32
-    )  # (D, D), rows: directions by length
+    # (D, D), rows: directions by length
+    spread = (vectors * np.sqrt(values.clip(min=0))).T.astype(np.float32)
     rng = np.random.default_rng(seed)
     drawn = np.empty((count, embedding.shape[1]), np.float32)
     for start in range(0, count, 100_000):

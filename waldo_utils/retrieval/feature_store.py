@@ -115,9 +115,8 @@ class Rows:
 
     def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray:
         found = self.stored[self.order[rows]]
-        return (
-            np.array(found) if found.ndim < self.ndim else np.asarray(found)
-        )  # one row: no view of the file
+        # One row is copied: no view of the file.
+        return np.array(found) if found.ndim < self.ndim else np.asarray(found)
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)

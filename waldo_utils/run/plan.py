@@ -15,10 +15,8 @@ from waldo_utils.study import SharedPlaces, Study
 from waldo_utils.training.mixing import SHARES
 
 PRODUCTS10K = (141_931, 55_376)  # photos of train and test (Bai et al., 2020)
-MATCHINGS, TRANSFORMERS = (
-    7,
-    3,
-)  # scores of notebook 08 that match patches (one of them both ways), and that do not
+# Scores of notebook 08 that match patches (one of them both ways), and that do not.
+MATCHINGS, TRANSFORMERS = 7, 3
 UNCOUNTED = (
     "09_results",
     "10_speed_and_scale",

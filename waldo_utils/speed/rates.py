@@ -25,10 +25,8 @@ from waldo_utils.speed.timing import peak_memory, synchronize
 from waldo_utils.study import GlobalStage, RerankerStage, Study
 
 SECONDS = 2.0  # that each rate is measured for
-BATCH, TRIPLETS = (
-    48,
-    16,
-)  # the most of a training step that is measured: a photo costs as much in a larger one
+# The most of a training step that is measured: a photo costs as much in a larger one.
+BATCH, TRIPLETS = 48, 16
 
 
 @dataclass(frozen=True)
