@@ -50,7 +50,7 @@ def computed(monkeypatch):
 
 def test_an_index_holds_the_photos_in_the_order_of_their_paths(folder, tmp_path, models):
     summary = index.update(folder, tmp_path / "index", models, "mini")
-    assert (summary.added, summary.changed, summary.removed, summary.kept) == (7, 0, 0, 0)
+    assert (summary.added, summary.changed, summary.removed, summary.kept) == (6, 0, 0, 0)
     assert [entry.path for entry in summary.unreadable] == ["cut.jpg"]
     assert "cannot be read as a photo" in summary.unreadable[0].fault
     gallery = index.open_index(tmp_path / "index", models).gallery
@@ -71,7 +71,7 @@ def test_only_what_changed_is_computed(folder, tmp_path, models, computed):
     update()
     assert sum(computed) == 6
     computed.clear()
-    assert update().kept == 7
+    assert update().kept == 6
     assert computed == []
 
     os.utime(folder / "5.png", ns=(1, 1))  # touched: the same bytes
@@ -80,7 +80,7 @@ def test_only_what_changed_is_computed(folder, tmp_path, models, computed):
     drawn_photo(9).save(folder / "fruit/pear/2.png")  # changed
     drawn_photo(10).save(folder / "new.png")
     summary = update()
-    assert (summary.added, summary.changed, summary.removed, summary.kept) == (2, 1, 2, 4)
+    assert (summary.added, summary.changed, summary.removed, summary.kept) == (2, 1, 2, 3)
     assert sum(computed) == 2  # the changed and the new one
     gallery = index.open_index(tmp_path / "index", models).gallery
     for name, seed in (
@@ -91,6 +91,21 @@ def test_only_what_changed_is_computed(folder, tmp_path, models, computed):
     ):
         row = searching.search(models, gallery, drawn_photo(seed)).rows[0]
         assert gallery.names[row] == name
+
+
+def test_a_file_that_is_left_out_counts_as_nothing_else(folder, tmp_path, models):
+    update = lambda: index.update(folder, tmp_path / "index", models, "mini")  # noqa: E731
+    update()
+    (folder / "5.png").write_bytes(b"no photo any more")
+    drawn_photo(11).save(folder / "cut.jpg")
+    summary = update()
+    assert (summary.added, summary.changed, summary.removed, summary.kept) == (1, 0, 1, 5)
+    assert [entry.path for entry in summary.unreadable] == ["5.png"]
+    drawn_photo(5).save(folder / "5.png")
+    (folder / "cut.jpg").unlink()
+    summary = update()
+    assert (summary.added, summary.changed, summary.removed, summary.kept) == (1, 0, 1, 5)
+    assert summary.unreadable == []
 
 
 def test_an_interrupted_index_goes_on_where_it_stopped(folder, tmp_path, models, monkeypatch):
@@ -184,7 +199,7 @@ def test_features_that_no_photo_has_any_more_are_given_up(folder, tmp_path, mode
     gallery = index.open_index(tmp_path / "index", models).gallery
     assert gallery.names == ["5.png", "tins/beans/4.png"]
     computed.clear()
-    assert index.update(folder, tmp_path / "index", models, "mini").kept == 3
+    assert index.update(folder, tmp_path / "index", models, "mini").kept == 2
     assert computed == []
     assert gallery.names[searching.search(models, gallery, drawn_photo(4)).rows[0]] == "tins/beans/4.png"
 
@@ -203,7 +218,7 @@ def test_a_photo_that_grows_while_it_is_read_is_left_out_until_it_is_whole(
     summary = index.update(folder, tmp_path / "index", models, "mini")
     assert "5.png changed while it was read: index again" in [entry.fault for entry in summary.unreadable]
     monkeypatch.setattr(index, "read_photo", plain)
-    assert index.update(folder, tmp_path / "index", models, "mini").changed == 1
+    assert index.update(folder, tmp_path / "index", models, "mini").added == 1
     assert "5.png" in index.open_index(tmp_path / "index", models).gallery.names
 
 
@@ -258,7 +273,7 @@ def test_damage_and_wrong_folders_are_one_line(folder, tmp_path, models):
     array.write_bytes(array.read_bytes()[:100])
     with pytest.raises(ValueError, match="cannot be read"):
         index.open_index(tmp_path / "index", models)
-    assert index.update(folder, tmp_path / "index2", models, "mini").added == 7
+    assert index.update(folder, tmp_path / "index2", models, "mini").added == 6
     (tmp_path / "index" / "index.json").write_text("{")
     with pytest.raises(ValueError, match="index.json is damaged"):
         index.open_index(tmp_path / "index", models)
@@ -402,7 +417,7 @@ def test_an_unchanged_index_opens_no_models(folder, tmp_path, models, monkeypatc
     assert main(arguments) == 0
     assert main(arguments) == 0
     assert len(opened) == 1
-    assert "0 added, 0 changed, 0 removed, 7 as before, 1 left out" in capsys.readouterr().out
+    assert "0 added, 0 changed, 0 removed, 6 as before, 1 left out" in capsys.readouterr().out
     changes = (
         lambda: drawn_photo(30).save(folder / "new.png"),
         lambda: (folder / "new.png").unlink(),

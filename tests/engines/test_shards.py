@@ -60,10 +60,11 @@ def test_the_joined_parts_are_the_index_of_one_process(count, folder, alone, mod
         shards.make_shard(folder, output, number, count, models, "mini")
     summary = shards.merge(output, models)
     assert [entry.path for entry in summary.unreadable] == ["toy/cut.png"]
+    assert (summary.added, summary.changed, summary.removed, summary.kept) == (COUNT - 1, 0, 0, 0)
     assert same(output, alone) == []
     opened = index.open_index(output, models)
     assert opened.threshold is not None
-    assert index.update(folder, output, models, "mini").kept == COUNT
+    assert index.update(folder, output, models, "mini").kept == COUNT - 1
     assert same(output, alone) == []
 
 

@@ -141,17 +141,16 @@ def _update(folder: Path, output: Path, models: Models, profile: str, listing: f
 
 
 def _summary(before: Photos | None, photos: Photos, passed: str) -> Summary:
-    known = {} if before is None else dict(zip(before.paths, before.digests, strict=True))
-    same = [
-        path in known and np.array_equal(known[path], digest)
-        for path, digest in zip(photos.paths, photos.digests, strict=True)
-    ]
-    there = sum(path in known for path in photos.paths)
+    """Compare what was found in the index before with what is now; a file that is left out never is."""
+    known = {} if before is None else before.indexed()
+    found = photos.indexed()
+    there = known.keys() & found.keys()
+    kept = sum(known[path] == found[path] for path in there)
     return Summary(
-        added=len(photos) - there,
-        changed=there - sum(same),
-        removed=len(known) - there,
-        kept=sum(same),
+        added=len(found) - len(there),
+        changed=len(there) - kept,
+        removed=len(known) - len(there),
+        kept=kept,
         unreadable=left_out(photos),
         passed=passed,
     )

@@ -44,6 +44,11 @@ class Photos:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def indexed(self) -> dict[str, bytes]:
+        """Return path and hash of those that have features."""
+        places = np.flatnonzero(self.rows >= 0).tolist()
+        return {self.paths[place]: self.digests[place].tobytes() for place in places}
+
     def same_files(self, other: Photos) -> bool:
         """Return whether both tell of the same files, unchanged."""
         return self.paths == other.paths and all(
@@ -62,7 +67,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Summary:
-    """What an update did, in numbers of files."""
+    """What an update did, in numbers of photos; the files that are left out count nowhere else."""
 
     added: int
     changed: int
@@ -202,7 +207,8 @@ def unchanged(folder: Path, output: Path, model: str) -> tuple[Summary, str] | N
         and record.get("passed") == listing.passed
     ):
         return None
-    return Summary(0, 0, 0, len(before), left_out(before), listing.sentence()), record["weights"]
+    kept = int((before.rows >= 0).sum())
+    return Summary(0, 0, 0, kept, left_out(before), listing.sentence()), record["weights"]
 
 
 def models_key(name: str) -> str:
