@@ -386,7 +386,7 @@ def _search(options: argparse.Namespace) -> int:
     texts = ("name", "product", "category")
     shown = table.assign(**{column: table[column].map(faults.printable) for column in texts})
     margin = opened.threshold.margin(answer, opened.gallery) if opened.threshold else None
-    verdict = rejection.sentence(opened.threshold, margin)
+    verdict = rejection.sentence(opened.threshold, margin, models.reranker is not None)
     if options.output:
         picture = grids.answer_grid(answer.query, [opened.gallery.photo(row) for row in table.row], shown)
         style.save(picture, options.output)

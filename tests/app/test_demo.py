@@ -246,7 +246,9 @@ def test_figures_are_drawn(models, opened):
 def test_an_untrained_network_has_one_list_and_nothing_to_compare(models):
     untrained = replace(models, reranker=None)
     opened = demo.Demo(untrained, small_gallery(untrained), None)
-    html = opened.search("0", None)["html"]
+    found = opened.search("0", None)
+    assert "because these models rerank nothing" in found["said"]
+    html = found["html"]
     assert demo.ALONE in html
     assert (
         html.count("<ol") == 1

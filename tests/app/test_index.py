@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -289,6 +290,19 @@ def test_labelled_folders_get_a_threshold(tmp_path, models):
     threshold = index.open_index(tmp_path / "index", models).threshold
     assert (threshold.queries, threshold.products) == (20, 10)
     assert 0 <= threshold.false_accept <= 1
+
+
+def test_models_that_rerank_nothing_are_the_reason_why_nothing_is_told(
+    tmp_path, models, monkeypatch, capsys
+):
+    monkeypatch.setattr(searching, "open_models", lambda name: replace(models, reranker=None))
+    photos = labelled_folder(tmp_path / "photos", products=12)
+    assert main(["index", str(photos), "--output", str(tmp_path / "index")]) == 0
+    assert main(["search", str(photos / "p0" / "0.png"), "--index", str(tmp_path / "index")]) == 0
+    printed = capsys.readouterr().out
+    assert "because these models rerank nothing: `python -m waldo_utils run --profile mini` trains" in printed
+    assert "`python -m waldo_utils index FOLDER --model mini`" in printed
+    assert "ten products" not in printed
 
 
 def test_the_command_line_indexes_and_searches(folder, tmp_path, models, monkeypatch, capsys):

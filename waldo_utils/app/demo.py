@@ -172,7 +172,7 @@ class Demo:
         margin = None if self.threshold is None else self.threshold.margin(answer, self.gallery)
         said = (
             f"Searched {len(self.gallery):,} photos with {part} in {sum(answer.seconds.values()):.2f} s: "
-            f"{rejection.sentence(self.threshold, margin)}."
+            f"{rejection.sentence(self.threshold, margin, self.models.reranker is not None)}."
         )
         label = None if exclude is None else str(self.gallery.products[exclude]) or None
         titles = TITLES if self.models.reranker else {"reranked": ALONE}

@@ -216,8 +216,20 @@ def join(first: Gallery, second: Gallery) -> Gallery:
     )
 
 
-def sentence(threshold: Threshold | None, margin: float | None) -> str:
-    """Say in words whether a search found its product; `margin` as `Threshold.margin` gives it."""
+def sentence(threshold: Threshold | None, margin: float | None, reranks: bool = True) -> str:
+    """Say in words whether a search found its product.
+
+    Args:
+        threshold: None: there is none.
+        margin: as `Threshold.margin` gives it.
+        reranks: whether the models do, without which there never is a threshold.
+    """
+    if threshold is None and not reranks:
+        return (
+            "whether it is in the catalogue cannot be told, because these models rerank nothing: `python -m "
+            "waldo_utils run --profile mini` trains some that do, then `python -m waldo_utils index FOLDER "
+            "--model mini` uses them"
+        )
     if threshold is None:
         return (
             "whether it is in the catalogue cannot be told, because no threshold was learned (an index "
