@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from waldo_utils.disk import faults, files, homes, locks
-from waldo_utils.disk.paths import given
+from waldo_utils.disk.paths import given, given_or_address
 from waldo_utils.engines import commands as engine_commands
 from waldo_utils.own import commands as own
 from waldo_utils.run import kernels, pipeline
@@ -212,7 +212,10 @@ def _add_photos(commands: argparse._SubParsersAction) -> None:
     )
     search.add_argument("--json", action="store_true", help="print JSON")
     search.add_argument(
-        "--engine", metavar="URL", help="ask Qdrant for the shortlist: the address `publish` put the index to"
+        "--engine",
+        type=given_or_address,
+        metavar="URL",
+        help="ask Qdrant for the shortlist: the address `publish` put the index to",
     )
     demo = _command(
         commands, "demo", _demo, "open the demo as a page",

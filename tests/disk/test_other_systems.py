@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from waldo_utils.__main__ import main
+from waldo_utils.__main__ import _parser, main
 from waldo_utils.disk import files, locks, paths
 from waldo_utils.study import ROOT
 
@@ -122,6 +122,22 @@ def test_a_tilde_is_the_home_wherever_a_path_is_given(tmp_path, monkeypatch, cap
     assert main(["search", "~/a.jpg", "--index", "~/photos"]) == 2
     assert str(tmp_path / "a.jpg") in capsys.readouterr().err
     assert not {"~", "x"} & {path.name for path in tmp_path.iterdir()}
+
+
+def test_an_address_is_no_path_and_every_option_knows_which_it_takes(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert paths.given_or_address("~/q") == str(tmp_path / "q")
+    for address in ("http://localhost:6333", "ftp://~", ":memory:"):
+        assert paths.given_or_address(address) == address
+    (commands,) = (action.choices for action in _parser()._actions if isinstance(action.choices, dict))
+    kinds = {"FOLDER": paths.given, "FILE": paths.given, "PHOTO": paths.given, "URL": paths.given_or_address}
+    seen = set()
+    for command, parser in commands.items():
+        for action in parser._actions:
+            if action.metavar in kinds:
+                assert action.type is kinds[action.metavar], (command, action.dest)
+                seen.add(action.metavar)
+    assert seen == set(kinds)
 
 
 # ---------------------------------------------------------------- any system, any locale

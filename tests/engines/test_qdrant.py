@@ -147,10 +147,14 @@ def test_who_does_not_answer_is_told_in_a_line(indexed, place, tmp_path, monkeyp
 
 def test_the_command_searches_there_and_reranks_here(indexed, place, models, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(searching, "open_models", lambda study: models)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     drawn_photo(5).save(tmp_path / "query.png")
-    assert main(["publish", "--index", str(indexed), "--to", place]) == 0
+    assert main(["publish", "--index", str(indexed), "--to=~/engine"]) == 0
+    assert f"are at {place}" in capsys.readouterr().out
+    assert not (tmp_path / "~").exists()
     told = []
-    for engine in ([], ["--engine", place]):
+    for engine in ([], ["--engine=~/engine"]):
         capsys.readouterr()
         assert main(["search", str(tmp_path / "query.png"), "--index", str(indexed), "--json", *engine]) == 0
         told.append(json.loads(capsys.readouterr().out))

@@ -14,3 +14,9 @@ def given(text: str | Path) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise ValueError(f"{text}: {error}") from None
+
+
+def given_or_address(text: str) -> str:
+    """Return what a user gave for an engine: an address (one with `://`, or `:memory:`) as it is, else the
+    path of a folder; raises as `given`."""
+    return text if "://" in text or text == ":memory:" else str(given(text))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from waldo_utils import ranks
-from waldo_utils.disk.paths import given
+from waldo_utils.disk.paths import given, given_or_address
 from waldo_utils.study import find_profile
 
 if TYPE_CHECKING:
@@ -42,7 +42,11 @@ def add(command: Callable[..., argparse.ArgumentParser], add_profile: Callable[.
         "--index", type=given, metavar="FOLDER", help="of the index (default: the one that was made last)"
     )
     publish.add_argument(
-        "--to", required=True, metavar="URL", help="where Qdrant answers; a folder, for trials"
+        "--to",
+        type=given_or_address,
+        required=True,
+        metavar="URL",
+        help="where Qdrant answers; a folder, for trials",
     )
     publish.add_argument("--local", action="store_true", help="the local features too, to be ranked by there")
 
