@@ -292,9 +292,7 @@ def test_labelled_folders_get_a_threshold(tmp_path, models):
     assert 0 <= threshold.false_accept <= 1
 
 
-def test_models_that_rerank_nothing_are_the_reason_why_nothing_is_told(
-    tmp_path, models, monkeypatch, capsys
-):
+def test_models_that_rerank_nothing_are_the_reason_why_nothing_is_told(tmp_path, models, monkeypatch, capsys):
     monkeypatch.setattr(searching, "open_models", lambda name: replace(models, reranker=None))
     photos = labelled_folder(tmp_path / "photos", products=12)
     assert main(["index", str(photos), "--output", str(tmp_path / "index")]) == 0

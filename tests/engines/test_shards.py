@@ -29,6 +29,7 @@ def folder(tmp_path_factory):
         (root / f"toy/{i // 3:02}").mkdir(parents=True, exist_ok=True)
         drawn_photo(i if i != 149 else 0, (24, 20)).save(root / f"toy/{i // 3:02}/{i:03}.png")
     (root / "toy/cut.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    (root / "film.mp4").touch()
     return root
 
 
@@ -85,6 +86,14 @@ def test_a_list_names_the_photos_of_an_index(folder, models, tmp_path, monkeypat
             shards.listing_of(names, tmp_path)
     finally:
         names.unlink()
+
+
+def test_what_is_passed_over_is_told(folder, models, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(searching, "open_models", lambda study: models)
+    line = "passed over: 1 no photos (film.mp4)\n"
+    for part in (["index", str(folder), "--shard", "1/1", "--output"], ["index", "--merge"]):
+        assert main([*part, str(tmp_path / "index")]) == 0
+        assert capsys.readouterr().out.count(line) == 1
 
 
 def test_what_does_not_fit_is_refused_by_name(folder, models, tmp_path):

@@ -23,6 +23,7 @@ def folder(tmp_path):
         for photo in range(3):
             drawn_photo(10 * product + photo).save(root / f"p{product}" / f"{photo}.png")
     (root / "p0" / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    (root / "film.mp4").touch()
     return root
 
 
@@ -64,6 +65,7 @@ def test_a_training_is_kept_used_and_goes_on_where_it_was_killed(
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     assert "goes on where it was" in printed
+    assert printed.count("passed over: 1 no photos (film.mp4)\n") == 1
     assert "left out 1 photos that cannot be read, the first: p0/cut.jpg" in printed
     assert "zero-shot" in printed
     assert "training " in printed

@@ -81,6 +81,25 @@ def test_the_figures_are_those_of_the_study_s_own_tables(folder, models, home):
     assert table["R@1"].mean() == pytest.approx(found.figures["R@1"].iloc[-1])
 
 
+def test_what_is_passed_over_is_told(folder, home, tmp_path, capsys):
+    (folder / "fruit" / "@eaDir").mkdir()
+    (folder / "film.mp4").touch()
+    line = "passed over: 1 no photos (film.mp4); 1 of the system (fruit/@eaDir)\n"
+    assert main(["evaluate", str(folder), "--output", str(tmp_path / "page")]) == 0
+    assert capsys.readouterr().out.count(line) == 1
+    assert main(["search", "--many", str(folder)]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.count(line) == 1
+    assert "passed over" not in printed.out  # which is the table
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "film.mp4").touch()
+    assert main(["search", "--many", str(tmp_path / "empty")]) == 2
+    assert (
+        "empty holds no photo (passed over: 1 no photos (film.mp4)): choose another"
+        in capsys.readouterr().err
+    )
+
+
 def test_exact_copies_are_told_apart(folder, models, home):
     for product in (0, 2):
         content = (folder / "fruit" / str(product) / "0.png").read_bytes()

@@ -94,9 +94,7 @@ def update(
     if old is None and output.is_dir() and not all(OWN_FILES.fullmatch(p.name) for p in output.iterdir()):
         raise FileExistsError(f"{output} holds files that are no index: choose another --output")
     listing = listing or folders.walk(folder, output)
-    if not listing.photos:
-        told = listing.sentence()
-        raise ValueError(f"{folder} holds no photo{f' ({told})' if told else ''}: choose another folder")
+    listing.require_photos(str(folder))
     check_writable(output)
     with hold(output / ".lock"):
         return _update(folder, output, models, profile, listing)

@@ -40,6 +40,12 @@ class Listing:
             parts.append(f"{len(paths)} {why} ({', '.join(shorten(path) for path in paths[:NAMED])}{more})")
         return f"passed over: {'; '.join(parts)}" if parts else ""
 
+    def require_photos(self, what: str) -> None:
+        """Raise ValueError where there is no photo; says what was passed over. `what` names the place."""
+        if not self.photos:
+            told = self.sentence()
+            raise ValueError(f"{what} holds no photo{f' ({told})' if told else ''}: choose another")
+
 
 def walk(folder: Path, leave_out: Path | None = None) -> Listing:
     """Return the photos of a folder and of its sub-folders.

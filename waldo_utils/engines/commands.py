@@ -126,13 +126,18 @@ def index_in_parts(options: argparse.Namespace) -> int:
             raise ValueError(f"--shard takes I/N, for example 3/100, got {options.shard}")
         models = searching.open_models(options.model)
         place = shards.make_shard(options.folder, output, int(number), int(count), models, options.model)
+        _print_if(shards.passed(place))
         print(f"shard: {place}\njoin all: python -m waldo_utils index --merge {output}")
         return 0
-    print(
-        f"{summary.added + summary.changed + summary.kept} photos, "
-        f"{len(summary.unreadable)} left out\nindex: {output}"
-    )
+    print(f"{summary.added + summary.changed + summary.kept} photos, {len(summary.unreadable)} left out")
+    _print_if(summary.passed)
+    print(f"index: {output}")
     return 0
+
+
+def _print_if(line: str) -> None:
+    if line:
+        print(line)
 
 
 def measure_engines(plan: Plan, embedding: np.ndarray, labels: np.ndarray) -> tuple[str, pd.DataFrame]:

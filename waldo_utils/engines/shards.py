@@ -40,8 +40,7 @@ def listing_of(source: Path, output: Path) -> tuple[Path, Listing]:
         folder, listing = source.parent, Listing(sorted(lines))
     else:
         raise FileNotFoundError(f"there is no folder or list {source}: correct the path")
-    if not listing.photos:
-        raise ValueError(f"{source} holds no photo: choose another folder or list")
+    listing.require_photos(str(source))
     return folder, listing
 
 
@@ -88,6 +87,11 @@ def make_shard(source: Path, output: Path, number: int, count: int, models: Mode
         }
         _write(place / "shard.json", record)
     return place
+
+
+def passed(place: Path) -> str:
+    """Return in one line what was passed over when the photos of a part that is whole were listed."""
+    return Listing([], _record(place)["passed"]).sentence()
 
 
 def records(output: Path) -> list[dict]:

@@ -71,8 +71,12 @@ class Plan:
     minutes: float  # that it should take
 
 
-def choose_products(folder: Path) -> pd.DataFrame:
+def choose_products(folder: Path, say: Callable[[str], None] = print) -> pd.DataFrame:
     """Return the photos that a training uses: `path`, `product`, `label` and `part`, whole products in each.
+
+    Args:
+        folder: its sub-folders name products.
+        say: is told what was passed over, where something was.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -80,7 +84,10 @@ def choose_products(folder: Path) -> pd.DataFrame:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder: give the folder whose sub-folders name products")
-    paths = [path for path in folders.walk(folder).photos if product_of(path)[0]]
+    listing = folders.walk(folder)
+    if passed := listing.sentence():
+        say(passed)
+    paths = [path for path in listing.photos if product_of(path)[0]]
     table = pd.DataFrame({"path": paths, "product": [product_of(path)[0] for path in paths]})
     table = table[table["product"].map(table["product"].value_counts()) > 1]
     products = np.random.default_rng(0).permutation(sorted(set(table["product"])))
@@ -131,7 +138,7 @@ def train(
     if not minutes > 0:
         raise ValueError(f"--minutes {minutes} is no time: choose 20, or what you can wait")
     target = runs.folder_of(name)
-    table = choose_products(folder)
+    table = choose_products(folder, say)
     if (target / "run.json").exists():
         raise FileExistsError(f"{target} holds a finished training: choose another --name, or remove it")
     check_writable(target)

@@ -56,6 +56,8 @@ def evaluate(source: Path, model: str, output: Path | None) -> int:
             print(f"{name}: {len(value) if isinstance(value, list) else value}")
     for kind, listed in found.suspicions.items():
         print(f"to look at, {kind}: {len(listed)}")
+    if found.passed:
+        print(found.passed)
     print(f"page: {page}")
     return 0
 
@@ -72,8 +74,9 @@ def search_many(folder: Path, index_folder: Path, output: Path | None, top: int)
     if not folder.is_dir():
         raise ValueError(f"--many {folder} is no folder: give one of photos")
     listing = folders.walk(folder)
-    if not listing.photos:
-        raise ValueError(f"--many {folder} holds no photo: choose another folder")
+    listing.require_photos(f"--many {folder}")
+    if passed := listing.sentence():
+        print(passed, file=sys.stderr)
     models = searching.open_models(index.profile_of(index_folder))
     opened = index.open_index(index_folder, models)
     tables = []

@@ -32,6 +32,7 @@ class Evaluation:
     gallery: Gallery
     neighbors: np.ndarray  # (N, K) of the last method
     worst: list[int]  # rows whose first neighbors are wrong
+    passed: str  # what was no photo or was hidden, in one line; "" for nothing
 
 
 def read_list(source: Path) -> pd.DataFrame:
@@ -88,7 +89,7 @@ def evaluate(source: Path, models: Models, model: str) -> Evaluation:
     folder = source if listed is None else source.parent
     output = index_files.default_output(source, model)
     listing = None if listed is None else folders.Listing(sorted(listed.path))
-    index.update(folder, output, models, model, listing)
+    passed = index.update(folder, output, models, model, listing).passed
     opened = index.open_index(output, models)
     gallery, told = opened.gallery, {}
     if listed is not None:
@@ -137,6 +138,7 @@ def evaluate(source: Path, models: Models, model: str) -> Evaluation:
         gallery,
         best,
         [int(asked[row]) for row in worst if wrong[row]],
+        passed,
     )
 
 
