@@ -88,6 +88,18 @@ def test_a_list_names_the_photos_of_an_index(folder, models, tmp_path, monkeypat
         names.unlink()
 
 
+def test_a_list_may_write_names_in_another_form_but_none_that_are_not_there(folder, tmp_path):
+    for name in ("e\u0301.png", "plain.png"):  # as macOS writes it
+        (tmp_path / name).write_bytes((folder / "toy/00/000.png").read_bytes())
+    (names := tmp_path / "list.txt").write_text("\u00e9.png\ne\u0301.png\nplain.png\n", encoding="utf-8-sig")
+    assert shards.listing_of(names, tmp_path)[1].photos == ["e\u0301.png", "plain.png"]
+    names.write_text("plain.png\nnone.png\n", encoding="utf-8")
+    with pytest.raises(
+        ValueError, match=r"1 photos of .*list.txt are not there, the first none.png: correct"
+    ):
+        shards.listing_of(names, tmp_path)
+
+
 def test_what_is_passed_over_is_told(folder, models, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(searching, "open_models", lambda study: models)
     line = "passed over: 1 no photos (film.mp4)\n"

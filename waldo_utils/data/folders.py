@@ -131,6 +131,25 @@ def on_disk(root: Path, paths: Iterable[str]) -> list[str]:
     return [path if os.path.lexists(root / path) else _found(root, path, names) for path in paths]
 
 
+def listed(source: Path, paths: Iterable[str]) -> list[str]:
+    """Return the paths of a list as the disk writes them.
+
+    Args:
+        source: the file of the list; its paths are relative to its folder.
+        paths: as it writes them.
+
+    Raises:
+        ValueError: some are not there; counts them and names the first.
+    """
+    found = on_disk(source.parent, paths)
+    gone = [path for path in found if not (source.parent / path).is_file()]
+    if gone:
+        raise ValueError(
+            f"{len(gone)} photos of {source} are not there, the first {shorten(gone[0])}: correct the list"
+        )
+    return found
+
+
 def _found(root: Path, path: str, names: dict[Path, tuple[set[str], dict[str, list[str]]]]) -> str:
     """Return a path as `on_disk` does; `names` remembers what folders hold."""
     parts = PurePosixPath(path.replace("\\", "/")).parts

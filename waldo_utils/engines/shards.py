@@ -28,16 +28,17 @@ def listing_of(source: Path, output: Path) -> tuple[Path, Listing]:
 
     Raises:
         FileNotFoundError: there is neither.
-        ValueError: no photo is found or named, or one by a path that leads out of the list's folder.
+        ValueError: no photo is found or named, or one that is not there or by a path that leads out of the
+            list's folder.
     """
     if source.is_dir():
         folder, listing = source, folders.walk(source, output)
     elif source.is_file():
-        lines = {line.strip() for line in source.read_text(encoding="utf-8").splitlines()} - {""}
+        lines = {line.strip() for line in source.read_text(encoding="utf-8-sig").splitlines()} - {""}
         outside = [line for line in sorted(lines) if Path(line).is_absolute() or ".." in Path(line).parts]
         if outside:
             raise ValueError(f"{source} names {outside[0]}: name photos by their way from the list's folder")
-        folder, listing = source.parent, Listing(sorted(lines))
+        folder, listing = source.parent, Listing(sorted(set(folders.listed(source, sorted(lines)))))
     else:
         raise FileNotFoundError(f"there is no folder or list {source}: correct the path")
     listing.require_photos(str(source))

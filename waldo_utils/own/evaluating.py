@@ -59,12 +59,7 @@ def read_list(source: Path) -> pd.DataFrame:
         )
     if table.empty:
         raise ValueError(f"{source} lists no photo: add some")
-    table["path"] = folders.on_disk(source.parent, table.path)
-    gone = [path for path in table.path if not (source.parent / path).is_file()]
-    if gone:
-        raise ValueError(
-            f"{len(gone)} photos of {source} are not there, the first {gone[0]}: correct the list"
-        )
+    table["path"] = folders.listed(source, table.path)
     if table.path.duplicated().any():
         raise ValueError(f"{source} lists {table.path[table.path.duplicated()].iloc[0]} twice: keep one line")
     return table
