@@ -390,10 +390,10 @@ def _search(options: argparse.Namespace) -> int:
     shown = table.assign(**{column: table[column].map(faults.printable) for column in texts})
     margin = opened.threshold.margin(answer, opened.gallery) if opened.threshold else None
     verdict = rejection.sentence(opened.threshold, margin, models.reranker is not None)
+    pictures = [opened.gallery.photo(row) for row in table.row] if options.output else []
     if options.output:
-        picture = grids.answer_grid(answer.query, [opened.gallery.photo(row) for row in table.row], shown)
-        style.save(picture, options.output)
-    if gone := index.told_as_gone(opened, folder, table.row):
+        style.save(grids.answer_grid(answer.query, pictures, shown), options.output)
+    if gone := index.told_as_gone(opened, folder, table.row, pictures):
         print(faults.printable(gone), file=sys.stderr)
     if options.json:
         content = {

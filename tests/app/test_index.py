@@ -405,6 +405,14 @@ def test_a_photo_that_is_gone_has_a_placeholder_and_a_line(folder, tmp_path, mod
     assert line in printed.err
     with Image.open(tmp_path / "m.png") as picture:
         assert picture.width > 100
+    (folder / "tins/beans/4.png").write_bytes(
+        (folder / "tins/beans/4.png").read_bytes()[:60]
+    )  # begins as one
+    assert main(search) == 0
+    line = (
+        "fruit/pear/3.png; 1 of these photos cannot be read any more, the first tins/beans/4.png: index the"
+    )
+    assert line in capsys.readouterr().err
     folder.rename(tmp_path / "renamed")
     assert main(search) == 0
     assert "6 of these photos are not in" in capsys.readouterr().err

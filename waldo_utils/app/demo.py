@@ -18,7 +18,7 @@ from PIL import Image
 from waldo_utils.app import index, rejection, searching
 from waldo_utils.app.rejection import Threshold
 from waldo_utils.app.searching import Answer, Box, Gallery, Models
-from waldo_utils.data.reading import read_photo
+from waldo_utils.data.reading import looks_like_photo, read_photo
 from waldo_utils.disk import artifacts
 from waldo_utils.figures import explain
 from waldo_utils.study import Study
@@ -80,7 +80,7 @@ def open_folder(folder: Path, models: Models) -> "Demo":
         models,
         opened.gallery,
         opened.threshold,
-        lambda row: not (opened.folder / opened.gallery.names[row]).is_file(),
+        lambda row: not looks_like_photo(opened.folder / opened.gallery.names[row]),
     )
 
 
@@ -93,7 +93,7 @@ class Demo:
         models: the same that made the gallery's features.
         gallery: what is searched.
         threshold: tells whether the product was found; None: no statement.
-        gone: whether a photo of the gallery has been deleted since.
+        gone: whether a photo of the gallery has been deleted since, or is none any more.
     """
 
     def __init__(
@@ -204,7 +204,7 @@ class Demo:
         if photo.isdecimal() and int(photo) < len(self.gallery):
             row = int(photo)
             if self.gone(row):
-                raise ValueError(f"{self.gallery.names[row]} is not in its folder any more.")
+                raise ValueError(f"{self.gallery.names[row]} is no photo in its folder any more.")
             return self.gallery.photo(row), row
         if photo not in self._uploads:
             raise UnknownPhoto("This photo is not here any more: choose it again.")

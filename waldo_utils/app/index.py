@@ -48,10 +48,11 @@ from waldo_utils.retrieval.feature_store import FeatureStore, Rows
 
 SHARD = 256  # photos
 CALIBRATION_QUERIES = 200
-# Numbers of all global features (240 MB, looked through in some 10 ms) from which they stay.
+# Numbers of all global features (240 MB, looked through in some 10 ms) from which they stay on the disk,
+# searched approximately.
 LARGE = 60_000_000
-# on the disk, searched approximately
 NEW = 0.02  # share of features that may come after the approximate index was built; they are searched exactly
+FAULT = "fault"  # of a picture's `info`: why it stands in a photo's place
 
 
 @dataclass(frozen=True)
@@ -381,26 +382,47 @@ def _gallery(folder: Path, photos: Photos, store: FeatureStore, rows: int, found
 
 
 def _photo(path: Path) -> Image.Image:
-    """Return a photo, or where it cannot be read any more a grey picture with a cross in its place."""
+    """Return a photo, or where it cannot be read any more a grey picture with a cross that says so itself."""
     try:
         return read_photo(path)
-    except (ValueError, OSError):
+    except (ValueError, OSError) as error:
         picture = Image.new("RGB", (128, 128), "#dddddd")
+        picture.info[FAULT] = str(error)
         draw = ImageDraw.Draw(picture)
         for line in ((32, 32, 96, 96), (32, 96, 96, 32)):
             draw.line(line, fill="#888888", width=6)
         return picture
 
 
-def told_as_gone(opened: Index, output: Path, rows: Iterable[int]) -> str:
-    """Return in one line which photos of an answer are not where they were; "" where all are."""
-    gone = [opened.gallery.names[row] for row in rows]
-    gone = [name for name in gone if not (opened.folder / name).is_file()]
-    if not gone:
+def told_as_gone(
+    opened: Index, output: Path, rows: Iterable[int], pictures: Iterable[Image.Image] = ()
+) -> str:
+    """Return in one line which photos of an answer are not where they were, or are no photos any more.
+
+    Args:
+        opened: the index.
+        output: its folder.
+        rows: of the answer.
+        pictures: what its gallery gave for them, where it was asked.
+
+    Returns:
+        The line, "" where nothing is wrong.
+    """
+    names = [opened.gallery.names[row] for row in rows]
+    gone = [name for name in names if not (opened.folder / name).is_file()]
+    broken = [name for name, picture in zip(names, pictures, strict=False) if FAULT in picture.info]
+    parts = []
+    for found, what in (
+        (gone, f"are not in {opened.folder} any more"),
+        ([name for name in broken if name not in gone], "cannot be read any more"),
+    ):
+        if found:
+            parts.append(f"{len(found)} of these photos {what}, the first {found[0]}")
+    if not parts:
         return ""
     return (
-        f"{len(gone)} of these photos are not in {opened.folder} any more, the first {gone[0]}: index the "
-        f"folder, or its new place, with `python -m waldo_utils index FOLDER --output {output}`"
+        f"{'; '.join(parts)}: index the folder, or its new place, with `python -m waldo_utils index FOLDER "
+        f"--output {output}`"
     )
 
 
