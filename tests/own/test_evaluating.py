@@ -164,8 +164,31 @@ def test_a_list_gives_what_its_folder_gives_and_numbers_are_names(folder, models
     assert half.facts["split"] == "test"
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        'path, product\nphotos/loose.png, "x, y"\n',
+        '\ufeff"path"; "product"\r\n"photos/loose.png"; "x, y"\r\n;\r\n',
+        "Path|Product|\nphotos/loose.png | x, y|\n",
+        "split\tproduct\tpath\ntest\tx, y\tphotos/loose.png\n\n",
+    ],
+)
+def test_a_list_may_be_quoted_and_separated_as_programs_do(folder, tmp_path, content):
+    (tmp_path / "list.csv").write_text(content, encoding="utf-8", newline="")
+    (row,) = evaluating.read_list(tmp_path / "list.csv").to_dict("records")
+    assert {"path": "photos/loose.png", "product": "x, y"}.items() <= row.items()
+    assert row.keys() <= evaluating.COLUMNS
+
+
 LISTS = {
-    "file,class\na.png,1\n": "has the columns file, class and lacks path, product",
+    "": "starts with '' and lacks path, product",
+    "file,class\na.png,1\n": "starts with 'file,class' and lacks path, product",
+    "path:product\nphotos/loose.png:1\n": "starts with 'path:product' and lacks path, product: .* tabs or |",
+    "path,product,color,Color\n": "name the column color once",
+    "path,product\nphotos/a,b.png,1\n": "line 2 is 'photos/a,b.png,1': expected 2 fields .*, quoted where",
+    'path,product\n\nphotos/loose.png,"x\n': "line 3 is 'photos/loose.png,\"x': expected 2 fields",
+    "path,product\nphotos/loose.png\n": "line 2 is 'photos/loose.png': expected 2 fields",
+    "path,product\n,1\n": "line 2 is ',1': expected 2 fields",
     "path,product\n": "lists no photo",
     "path,product\nno.png,1\nb.png,1\n": "2 photos of .* are not there, the first no.png",
     "path,product\nphotos/loose.png,1\nphotos/loose.png,1\n": "lists photos/loose.png twice",

@@ -141,9 +141,9 @@ def grocery_manifest(root: Path) -> pd.DataFrame:
     names = classes.set_index("Coarse Class ID (int)")["Coarse Class Name (str)"]
     rows = []
     for path in lists:
-        for number, line in enumerate(_read_lines(path), start=1):
+        for number, line in enumerate(read_lines(path), start=1):
             if line.lstrip().startswith('"'):
-                fields = next((f for f in (_fields(line, sep) for sep in ",;\t") if len(f) == 3), [])
+                fields = next((f for f in (csv_fields(line, sep) for sep in ",;\t") if len(f) == 3), [])
             else:  # names may hold commas
                 separator = next((sep for sep in ",;\t" if line.count(sep) > 1), ",")
                 fields = [field.strip() for field in line.rsplit(separator, 2)]
@@ -161,7 +161,7 @@ def grocery_manifest(root: Path) -> pd.DataFrame:
     return manifest
 
 
-def _read_lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
     """Return the lines of a list file: UTF-8, perhaps with a byte order mark, line ends of any system.
 
     Raises:
@@ -175,7 +175,7 @@ def _read_lines(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} is no UTF-8 text (byte {error.start} is {error.object[error.start]:#04x}): "
-            "unpack the data set again, or save it as UTF-8"
+            "save it as UTF-8, or unpack the data set again"
         ) from None
     return text.rstrip("\n").split("\n") if text.strip() else []
 
@@ -186,10 +186,10 @@ def _read_listing(path: Path, columns: list[str], separator: str) -> pd.DataFram
     With " " the last of the columns is a path that may hold spaces. With "," it is CSV: fields may be quoted,
     and the header tells whether ";" or a tab stands in place of the comma.
     """
-    lines = _read_lines(path)
+    lines = read_lines(path)
     first = lines[0] if lines else ""
     separators = (" ",) if separator == " " else (",", ";", "\t")
-    headers = {sep: first.split(" ") if sep == " " else _fields(first, sep) for sep in separators}
+    headers = {sep: first.split(" ") if sep == " " else csv_fields(first, sep) for sep in separators}
     fitting = [sep for sep, header in headers.items() if header[: len(columns)] == columns]
     if not fitting:
         raise ValueError(
@@ -202,7 +202,7 @@ def _read_listing(path: Path, columns: list[str], separator: str) -> pd.DataFram
         if separator == " ":
             fields = _spaced_fields(line, len(columns), len(header) - len(columns))
         else:
-            fields = _fields(line, fitting[0])
+            fields = csv_fields(line, fitting[0])
         if len(fields) != len(header) or not all(fields[: len(columns)]):
             raise ValueError(
                 f"{path} line {number} is {shorten(line)!r}: "
@@ -223,7 +223,7 @@ def _read_listing(path: Path, columns: list[str], separator: str) -> pd.DataFram
     return table
 
 
-def _fields(line: str, separator: str) -> list[str]:
+def csv_fields(line: str, separator: str) -> list[str]:
     """Return the fields of one line of CSV; none where its quotes are broken."""
     try:
         row = next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True), [])

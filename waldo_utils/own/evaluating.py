@@ -9,12 +9,15 @@ import pandas as pd
 
 from waldo_utils.app import index, index_files, searching
 from waldo_utils.app.searching import Gallery, Models
-from waldo_utils.data import folders
+from waldo_utils.data import folders, manifests
+from waldo_utils.disk.faults import shorten
 from waldo_utils.evaluation import metrics
 from waldo_utils.own import suspicions
 from waldo_utils.retrieval import exact, reranking
 from waldo_utils.retrieval.feature_store import Rows
 
+COLUMNS = {"path", "product", "category", "split"}  # of a list; others are not used
+SEPARATORS = (",", ";", "\t", "|")
 KS = (1, 5, 10)
 SHOWN = 100  # neighbors that are searched, at least
 RESAMPLES = 10_000
@@ -39,24 +42,38 @@ def read_list(source: Path) -> pd.DataFrame:
     """Return a list of photos: `path` as the disk writes it, `product`, and `category` and `split` where it
     has them.
 
+    Its fields are read as those of the study's own lists: perhaps quoted, perhaps with a blank before them.
+    The header tells what stands between them.
+
     Args:
         source: a CSV file; its paths are relative to its folder.
 
     Raises:
         ValueError: it is no such list; says what is wrong in it.
     """
-    try:
-        table = pd.read_csv(
-            source, sep=None, engine="python", dtype=str, keep_default_na=False, encoding="utf-8-sig"
-        )
-    except (ValueError, pd.errors.ParserError) as error:
-        raise ValueError(f"{source} cannot be read as CSV ({error}): save it as CSV in UTF-8") from None
-    table.columns = [str(name).strip().lower() for name in table.columns]
-    if lacking := {"path", "product"} - set(table.columns):
+    lines = manifests.read_lines(source)
+    first = lines[0] if lines else ""
+    headers = {sep: [name.lower() for name in manifests.csv_fields(first, sep)] for sep in SEPARATORS}
+    separator, header = max(headers.items(), key=lambda read: len(COLUMNS & set(read[1])))
+    if lacking := {"path", "product"} - set(header):
         raise ValueError(
-            f"{source} has the columns {', '.join(table.columns)} and lacks {', '.join(sorted(lacking))}: "
-            "its first line names path, product and perhaps category and split"
+            f"{source} starts with {shorten(first)!r} and lacks {', '.join(sorted(lacking))}: its first line "
+            "names path, product and perhaps category and split, separated by commas, semicolons, tabs or |"
         )
+    if twice := [name for name in header if name and header.count(name) > 1]:
+        raise ValueError(f"{source} starts with {shorten(first)!r}: name the column {twice[0]} once")
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        if not line.strip(f"{separator} \t"):  # an empty row, as spreadsheets leave them
+            continue
+        fields = manifests.csv_fields(line, separator)
+        if len(fields) != len(header) or not fields[header.index("path")]:
+            raise ValueError(
+                f"{source} line {number} is {shorten(line)!r}: expected {len(header)} fields "
+                f"({', '.join(header)}), quoted where they hold {separator!r}"
+            )
+        rows.append(fields)
+    table = pd.DataFrame(rows, columns=header, dtype=str)[[name for name in header if name]]
     if table.empty:
         raise ValueError(f"{source} lists no photo: add some")
     table["path"] = folders.listed(source, table.path)
@@ -142,7 +159,7 @@ def _labelled(gallery: Gallery, listed: pd.DataFrame) -> tuple[Gallery, dict]:
     one."""
     table = listed.set_index("path").loc[gallery.names]
     told = {}
-    extra = sorted(set(listed.columns) - {"path", "product", "category", "split"})
+    extra = sorted(set(listed.columns) - COLUMNS)
     if extra:
         told["columns that were not used"] = extra
     rows = np.arange(len(table))
