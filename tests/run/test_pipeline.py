@@ -8,6 +8,7 @@ from dataclasses import replace
 import nbformat
 import psutil
 import pytest
+from jupyter_client.manager import KernelManager
 
 from waldo_utils.__main__ import main
 from waldo_utils.run import kernels, pipeline
@@ -193,6 +194,16 @@ def test_a_folder_may_have_any_name_that_a_kernel_can_be_told_of(tmp_path, monke
     monkeypatch.setattr(kernels, "ROOT", tmp_path / "a:b")
     with pytest.raises(ValueError, match=r"a:b holds ':', which separates paths .* rename the folder"):
         pipeline.run(STUDY, folders=folders, stages=STAGES[:1])
+
+
+@pytest.mark.parametrize("name", ["plain", "a{prefix}b", "{connection_file}", "{resource_dir} {v2}"])
+def test_a_kernel_runs_this_python_whatever_its_folder_is_called(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / name))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / name / "bin" / "python"))
+    monkeypatch.setenv("JUPYTER_PATH", str(kernels.kernel_folder()))
+    command = KernelManager(kernel_name="waldo", connection_file="c.json").format_kernel_cmd()
+    assert command[:4] == [sys.executable, "-m", "ipykernel_launcher", "-f"]
+    assert command[4].endswith("c.json")
 
 
 def test_a_dead_kernel_is_reported(folders, capfd):

@@ -261,11 +261,13 @@ def prefer_this_package() -> None:
 def kernel_folder() -> Path:
     """Return a folder with a kernel that runs this Python, whatever kernels the user has installed."""
     folder = Path(sys.prefix) / "share" / "waldo-jupyter"
+    # jupyter_client fills in what stands in braces, once: so a folder called `{prefix}` is none of its words.
+    python = sys.executable.replace(sys.prefix, "{prefix}", 1)
     spec = {
         # a kernel that is told to stop would log the interrupt as an error; what a cell raises is not logged
         # there
         "argv": [
-            sys.executable,
+            python,
             "-m",
             "ipykernel_launcher",
             "-f",
