@@ -1,5 +1,7 @@
 """The walk through the tools for one's own photos: the folders that it makes, and what it gathers."""
 
+from types import SimpleNamespace
+
 import pandas as pd
 
 from waldo_utils.own import first_try
@@ -35,16 +37,20 @@ def test_folders_hold_categories_and_products_and_the_photos_times(tmp_path, mon
     old = tmp_path / "out" / "test" / "left.jpg"
     old.parent.mkdir(parents=True)
     old.touch()
-    folders = first_try.write_folders(None, tmp_path, tmp_path / "out")
+    settings = SimpleNamespace(source="rendered")  # whose lists count from 1, not so those of transfer sets
+    folders = first_try.write_folders(settings, tmp_path, tmp_path / "out")
     names = {
         name: sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg"))
         for name, folder in folders.items()
     }
-    assert names["test"] == [f"a b/0000{i}/{i}_{j}.jpg" for i in range(3) for j in range(2)]
-    assert names["transfer"] == ["a b/00000/0_0.jpg", "a b/00000/0_1.jpg"]
-    copy = folders["test"] / "a b" / "00001" / "1_1.jpg"
+    assert names["test"] == [f"a b/{i + 1}/{i}_{j}.jpg" for i in range(3) for j in range(2)]
+    assert names["transfer"] == ["a b/0/0_0.jpg", "a b/0/0_1.jpg"]
+    copy = folders["test"] / "a b" / "2" / "1_1.jpg"
     assert copy.read_bytes() == b"1_1.jpg"
     assert copy.stat().st_mtime_ns == (root / "1_1.jpg").stat().st_mtime_ns
+    whole["product"] = "chair/" + whole.label.astype(str)  # its list's own word for it
+    folders = first_try.write_folders(settings, tmp_path, tmp_path / "out")
+    assert (folders["test"] / "a b" / "chair 1" / "1_1.jpg").exists()
 
 
 def test_a_verdict_per_folder_is_printed_and_an_older_training_of_the_name_is_removed(monkeypatch, capsys):

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from waldo_utils.data import manifests
 from waldo_utils.data.photo_cache import open_cache
 from waldo_utils.data.reading import shrink
 from waldo_utils.data.transforms import TestTransform
@@ -32,7 +33,6 @@ from waldo_utils.training import seeds
 
 DEPTH = 100  # neighbors that a search reranks, as published
 MANY = 8  # photos at once from which on the prepared networks are faster
-FROM_ONE = ("sop", "sop_form", "rendered")  # sources whose lists count products from 1; our labels do from 0
 Box = tuple[int, int, int, int]  # left, top, width, height in pixels
 
 
@@ -213,8 +213,7 @@ def study_gallery(study: Study, models: Models, split: str) -> Gallery:
         except ValueError as error:
             raise ValueError(f"{error}: remove it, it is made again") from None
         local = np.empty((len(embedding), 0, 1, 1), np.float16)
-    named = part["product"] if "product" in part else part.label + (study.data.source in FROM_ONE)
-    products = named.astype(str).to_numpy()  # as in their list
+    products = manifests.product_names(part, study.data.source).to_numpy()
     categories = part.category.astype(str).to_numpy()
     return Gallery(embedding, local, part.path.tolist(), products, categories, photos.image)
 

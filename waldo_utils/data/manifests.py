@@ -17,6 +17,8 @@ from waldo_utils.disk.faults import shorten
 
 NUMBERS = ("image_id", "class_id", "super_class_id", "class", "group", "label", "family", "place")
 """Columns of list files that hold whole numbers, beside those that say "(int)"."""
+FROM_ONE = ("sop", "sop_form", "rendered")
+"""Sources whose lists count products from 1; our labels do from 0."""
 
 
 def sop_manifest(root: Path) -> pd.DataFrame:
@@ -159,6 +161,17 @@ def grocery_manifest(root: Path) -> pd.DataFrame:
         [manifest.label % 2 == 1, manifest.label % 4 == 2], ["test", "validation"], "train"
     )
     return manifest
+
+
+def product_names(manifest: pd.DataFrame, source: str = "") -> pd.Series:
+    """Return what each photo's product is called in its list, as texts.
+
+    Args:
+        manifest: of a study, or a part of it.
+        source: of the study's data stage; "" for a transfer set, whose labels are its list's numbers.
+    """
+    named = manifest["product"] if "product" in manifest else manifest.label + (source in FROM_ONE)
+    return named.astype(str)
 
 
 def read_lines(path: Path) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from waldo_utils.app.searching import Models
-from waldo_utils.data import sources
+from waldo_utils.data import manifests, sources
 from waldo_utils.disk.files import write_atomically
 from waldo_utils.models import runs
 from waldo_utils.own import adapting, evaluating
@@ -29,14 +29,20 @@ def write_folders(settings: DataStage, data: Path, output: Path) -> dict[str, Pa
         output: for the two folders; what another call left there is removed.
 
     Returns:
-        "test" and "transfer" to the folders, whose photos lie in `category/product`.
+        "test" and "transfer" to the folders, whose photos lie in `category/product`, the product called as in
+        its list.
     """
     shutil.rmtree(output, ignore_errors=True)
     folders = {"test": output / "test", "transfer": output / "transfer"}
-    opened = (sources.open_source(settings, data), sources.open_transfer(settings, data))
-    for folder, (manifest, root) in zip(folders.values(), opened, strict=True):
-        for row in choose(manifest[manifest.split == "test"]).itertuples():
-            place = folder / row.category.replace("/", " ") / f"{row.label:05}" / Path(row.path).name
+    opened = (
+        (*sources.open_source(settings, data), settings.source),
+        (*sources.open_transfer(settings, data), ""),
+    )
+    for folder, (manifest, root, source) in zip(folders.values(), opened, strict=True):
+        kept = choose(manifest[manifest.split == "test"])
+        for row, product in zip(kept.itertuples(), manifests.product_names(kept, source), strict=True):
+            parts = [name.replace("/", " ") for name in (row.category, product)]
+            place = folder.joinpath(*parts, Path(row.path).name)
             # With its time, by which a training that was killed knows its photos.
             write_atomically(place, lambda partial, photo=root / row.path: shutil.copy2(photo, partial))
     return folders
