@@ -65,7 +65,7 @@ def metric_intervals(table: pd.DataFrame) -> Figure:
             for place, value, start, end in zip(places, values, low, high, strict=True):
                 color = ORANGE if value == values.max() else BLUE
                 ax.plot([start, end], [place, place], color=color, linewidth=2)
-                ax.plot([value], [place], "o", color=color, markersize=7)
+                ax.plot([value], [place], "o", color=color, markersize=7, clip_on=False)
                 ax.annotate(
                     f"{value:.1f}",
                     (value, place),
@@ -77,6 +77,7 @@ def metric_intervals(table: pd.DataFrame) -> Figure:
             ax.set(title=name.replace("R@", "recall@", 1) if name[0] == "R" else name, xlabel="%")
             ax.set_ylim(-0.5, len(table) - 0.2)
             ax.margins(x=0.12)
+            ax.set_xlim(right=min(ax.get_xlim()[1], 100))
             ax.xaxis.set_major_locator(MaxNLocator(4))
             ax.grid(alpha=0.3)
         axes[0][0].set_yticks(places, table.method)
