@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from waldo_utils.disk import artifacts, locks
+from waldo_utils.disk.homes import UNFINISHED
 from waldo_utils.run import pipeline
 from waldo_utils.study import PROFILES, ROOT
 
@@ -154,6 +155,14 @@ for _ in range(2):
 """
     ended = elsewhere(code)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_a_run_tells_its_kernels_where_the_results_of_its_own_profile_wait(tmp_path, monkeypatch):
+    monkeypatch.setenv(UNFINISHED, str(tmp_path / "unfinished" / "smoke"))
+    assert artifacts.results_folder(STUDY) == tmp_path / "unfinished" / "smoke"
+    assert artifacts.results_folder(PROFILES["mini"]) == tmp_path / "results" / "mini"
+    monkeypatch.delenv(UNFINISHED)
+    assert artifacts.results_folder(STUDY) == tmp_path / "results" / "smoke"
 
 
 def test_a_missing_artifact_names_its_notebook():

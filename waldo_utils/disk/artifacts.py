@@ -8,6 +8,7 @@ taken for whole.
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
@@ -20,6 +21,7 @@ import pandas as pd
 from waldo_utils import ranks
 from waldo_utils.disk import locks
 from waldo_utils.disk.files import sha256, write_atomically
+from waldo_utils.disk.homes import UNFINISHED
 from waldo_utils.disk.homes import WORK as ROOT
 from waldo_utils.study import Study
 
@@ -105,8 +107,13 @@ def data_folder(study: Study) -> Path:
 
 
 def results_folder(study: Study) -> Path:
-    """Return the folder of the study's small results: tables, figures, executed notebooks."""
-    return ROOT / "results" / study.name
+    """Return the folder of the study's small results: tables, figures, executed notebooks.
+
+    In the kernel of a run it is one in the data folder: what a notebook writes comes to results/ when it is
+    done (`run.staging`).
+    """
+    unfinished = Path(os.environ.get(UNFINISHED, ""))
+    return unfinished if unfinished.name == study.name else ROOT / "results" / study.name
 
 
 def lock_path(study: Study) -> Path:
