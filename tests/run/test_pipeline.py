@@ -262,6 +262,33 @@ def test_a_run_that_is_killed_between_the_results_and_the_stamp_runs_the_stage_a
     assert ran(folders) == ["01_first", "01_first"]
 
 
+def test_what_systems_and_other_programs_leave_meanwhile_is_no_output(folders):
+    """A table that stands open in LibreOffice, a folder that a file manager shows."""
+    array = folders.data / "global" / "a.npy"
+    left = [
+        place / name
+        for place in (folders.results / "tables", folders.results / "figures", array.parent)
+        for name in (".~lock.late.csv#", ".DS_Store", "Thumbs.db", "@eaDir/late@SynoEAStream")
+    ]
+    others = (
+        f"for name in {[str(path) for path in left]}:\n"
+        "    artifacts.write_atomically(Path(name), Path.touch)\n"
+        "artifacts.write_atomically(figure.parent / 'desktop.ini', Path.touch)\n"
+        f"artifacts.write_atomically(Path({str(array)!r}), Path.touch)"
+    )
+    write_notebook(folders.notebooks / "01_first.ipynb", save(folders, "late", 0.5) + others)
+    assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 0
+    stamp = (folders.data / "stamps" / "01_first.txt").read_text().split("\n")
+    assert stamp[2:] == [
+        "results/tables/late.csv", "results/tables/late.json", "results/figures/late.png",
+        "data/global/a.npy",
+    ]  # fmt: skip
+    for path in left:
+        path.unlink()
+    assert all(pipeline.status(STUDY, folders, STAGES).values())
+    assert not (folders.results / "figures" / "desktop.ini").exists()
+
+
 def test_a_folder_may_have_any_name_that_a_kernel_can_be_told_of(tmp_path, monkeypatch):
     place = tmp_path / 'a {v2} "b" }c'
     place.mkdir()

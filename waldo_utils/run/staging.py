@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from waldo_utils.data.folders import SYSTEM, SYSTEM_FILES
 from waldo_utils.disk.files import write_atomically
 from waldo_utils.run import resources
 
@@ -47,8 +48,11 @@ def finish(folder: Path, results: Path) -> list[str]:
 
 
 def files(folder: Path, tops: tuple[str, ...]) -> Iterator[Path]:
-    """Yield the files below some sub-folders in order, but for half-written ones."""
+    """Yield the files below some sub-folders in order, but for half-written ones and those that systems and
+    other programs leave: hidden ones, thumbnails, LibreOffice's locks."""
     for top in tops:
         for path in sorted((folder / top).rglob("*")):
-            if path.is_file() and ".partial" not in str(path.relative_to(folder)):
+            names = path.relative_to(folder).parts
+            foreign = any(name.startswith(".") or name.lower() in (*SYSTEM, *SYSTEM_FILES) for name in names)
+            if path.is_file() and not foreign and ".partial" not in str(path.relative_to(folder)):
                 yield path
