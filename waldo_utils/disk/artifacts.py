@@ -9,7 +9,8 @@ taken for whole.
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
@@ -23,7 +24,7 @@ from waldo_utils.disk import locks
 from waldo_utils.disk.files import sha256, write_atomically
 from waldo_utils.disk.homes import UNFINISHED
 from waldo_utils.disk.homes import WORK as ROOT
-from waldo_utils.study import Study
+from waldo_utils.study import PROFILES, Study
 
 # First part of an artifact's name -> the notebook that writes it and the settings it depends on.
 WRITERS = {
@@ -119,6 +120,23 @@ def results_folder(study: Study) -> Path:
 def lock_path(study: Study) -> Path:
     """Return the lock file of a profile: whoever writes for it holds that, one at a time."""
     return data_folder(study) / ".lock"
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Hold the lock of the profile whose data or results `path` is among, while it is written; anywhere else
+    nothing is held.
+
+    Raises:
+        locks.Held: another process writes for this profile.
+    """
+    tops = [ROOT / top for top in ("data", "results") if path.is_relative_to(ROOT / top)]
+    profile = path.relative_to(tops[0]).parts[0] if tops and path != tops[0] else ""
+    if profile.partition("@")[0] not in PROFILES:
+        yield
+        return
+    with locks.writing(ROOT / "data" / profile / ".lock"):
+        yield
 
 
 def save(study: Study, name: str, write: Callable[[Path], None]) -> Path:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from waldo_utils.app.searching import Models
 from waldo_utils.data import sources
+from waldo_utils.disk import artifacts
 from waldo_utils.disk.files import write_atomically
 from waldo_utils.models import runs
 from waldo_utils.own import adapting, evaluating
@@ -30,15 +31,19 @@ def write_folders(settings: DataStage, data: Path, output: Path) -> dict[str, Pa
 
     Returns:
         "test" and "transfer" to the folders, whose photos lie in `category/product`.
+
+    Raises:
+        locks.Held: `output` is among a profile's data, and another process writes for that profile.
     """
-    shutil.rmtree(output, ignore_errors=True)
     folders = {"test": output / "test", "transfer": output / "transfer"}
-    opened = (sources.open_source(settings, data), sources.open_transfer(settings, data))
-    for folder, (manifest, root) in zip(folders.values(), opened, strict=True):
-        for row in choose(manifest[manifest.split == "test"]).itertuples():
-            place = folder / row.category.replace("/", " ") / f"{row.label:05}" / Path(row.path).name
-            # With its time, by which a training that was killed knows its photos.
-            write_atomically(place, lambda partial, photo=root / row.path: shutil.copy2(photo, partial))
+    with artifacts.writing(output):
+        shutil.rmtree(output, ignore_errors=True)
+        opened = (sources.open_source(settings, data), sources.open_transfer(settings, data))
+        for folder, (manifest, root) in zip(folders.values(), opened, strict=True):
+            for row in choose(manifest[manifest.split == "test"]).itertuples():
+                place = folder / row.category.replace("/", " ") / f"{row.label:05}" / Path(row.path).name
+                # With its time, by which a training that was killed knows its photos.
+                write_atomically(place, lambda partial, photo=root / row.path: shutil.copy2(photo, partial))
     return folders
 
 
