@@ -254,6 +254,7 @@ def test_an_unknown_profile_gives_the_sentence_of_the_command_line(tmp_path):
     assert ended.stderr.strip().endswith(
         "ValueError: unknown profile 'smok': choose one of mini, smoke, photos, sop, paper, rehearsal"
     )
+    assert "find_profile" not in ended.stderr  # no traceback of the cell; papermill shows its own
 
 
 def test_a_notebook_can_be_stepped_through_where_it_lies(monkeypatch):

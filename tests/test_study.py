@@ -1,8 +1,12 @@
 """The profiles, by name."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
-from waldo_utils.study import PROFILES, find_profile
+from waldo_utils.study import PROFILES, ROOT, find_profile
 
 
 def test_a_profile_is_found_by_its_name():
@@ -12,6 +16,18 @@ def test_a_profile_is_found_by_its_name():
 def test_an_unknown_profile_is_told_which_there_are():
     with pytest.raises(ValueError, match="unknown profile 'smok': choose one of mini, smoke, photos"):
         find_profile("smok")
+
+
+def test_a_notebook_shows_an_unknown_profile_in_one_line(tmp_path):
+    ended = subprocess.run(
+        [sys.executable, "-m", "IPython", "-c", "from waldo_utils.study import find_profile as f; f('smok')"],
+        cwd=ROOT,
+        env=os.environ | {"IPYTHONDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    (line,) = ended.stdout.splitlines()
+    assert line.startswith("ValueError: unknown profile 'smok': choose one of mini")
 
 
 def test_a_profile_with_more_seeds_stands_beside_the_plain_one():

@@ -16,7 +16,7 @@ from waldo_utils.disk import faults, files, homes, locks
 from waldo_utils.disk.paths import given, given_or_address
 from waldo_utils.engines import commands as engine_commands
 from waldo_utils.own import commands as own
-from waldo_utils.run import kernels, pipeline
+from waldo_utils.run import completion, kernels, pipeline
 from waldo_utils.speed import commands as speed_commands
 from waldo_utils.study import PROFILES
 
@@ -50,11 +50,13 @@ def main(arguments: list[str] | None = None) -> int:
 # ---------------------------------------------------------------- what can be typed
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(name: str | None = None) -> argparse.ArgumentParser:
     # Typed as `waldo` where the package is installed, and as the module from its folder.
-    name = "waldo" if Path(sys.argv[0]).stem == "waldo" else "python -m waldo_utils"
-    parser = argparse.ArgumentParser(prog=name, description=__doc__)
+    name = name or ("waldo" if Path(sys.argv[0]).stem == "waldo" else "python -m waldo_utils")
+    description = "\n".join(textwrap.wrap(" ".join(__doc__.split()), width=96))
+    parser = argparse.ArgumentParser(prog=name, description=description)
     parser.add_argument("--version", action="version", version=f"waldo {_version()}")
+    completion.add(parser, _parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_study(commands)
     _add_photos(commands)

@@ -263,6 +263,14 @@ PROFILES: dict[str, Study] = {
 }
 
 
+class UnknownProfile(ValueError):
+    """There is no such profile."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows: IPython asks for it, and the sentence says all."""
+        return [f"ValueError: {self}"]
+
+
 def find_profile(name: str) -> Study:
     """Return the study of a profile.
 
@@ -270,15 +278,15 @@ def find_profile(name: str) -> Study:
         name: of the profile; "NAME@3" is the same with three seeds, whose data and results stand beside it.
 
     Raises:
-        ValueError: there is no such profile, or no such number of seeds; lists the profiles there are.
+        UnknownProfile: there is none, or no such number of seeds; a ValueError that lists the profiles.
     """
     plain, at, seeds = name.partition("@")
     if plain not in PROFILES:
-        raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
+        raise UnknownProfile(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
     study = PROFILES[plain]
     if not at:
         return study
     if not re.fullmatch("[1-9][0-9]?", seeds):
-        raise ValueError(f"profile {name!r} asks for {seeds!r} seeds: choose a number, as in {plain}@3")
+        raise UnknownProfile(f"profile {name!r} asks for {seeds!r} seeds: choose a number, as in {plain}@3")
     summary = f"{study.summary}, {seeds} seed{'s' * (seeds != '1')}"
     return replace(study, name=name, summary=summary, seeds=tuple(range(int(seeds))))

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from waldo_utils.disk import artifacts, locks
+from waldo_utils.disk.homes import UNFINISHED
 from waldo_utils.run import pipeline
 from waldo_utils.study import PROFILES, ROOT
 
@@ -141,6 +142,49 @@ def test_who_writes_takes_the_lock_and_a_run_lets_its_own_kernels_write():
     assert artifacts.lock_path(STUDY).read_text() == ""
 
 
+DRAWN = {
+    "a figure": (
+        "from matplotlib.figure import Figure; from waldo_utils.figures import style; "
+        "style.save(Figure(), artifacts.results_folder(STUDY) / 'figures' / 'main.png')"
+    ),
+    "photos": (
+        "from waldo_utils.miniature.datasets import render_sop; render_sop("
+        "artifacts.data_folder(STUDY) / 'rendered_sop', 1, 2, 1, 2, 32, 0.3, categories=['mug'], processes=1)"
+    ),
+}
+REMOVED = {
+    "copies": (
+        "from waldo_utils.own import first_try; first_try.write_folders("
+        "STUDY.data, artifacts.data_folder(STUDY), artifacts.data_folder(STUDY) / 'own_photos')"
+    ),
+    "photos of other settings": (
+        "from waldo_utils.data import sources; "
+        "sources.open_places(STUDY.places.test, artifacts.data_folder(STUDY) / 'own_photos')"
+    ),
+}
+
+
+def test_who_draws_renders_or_removes_for_a_profile_takes_its_lock():
+    kept = artifacts.data_folder(STUDY) / "own_photos" / "settings.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text('{"seed": -1}')
+
+    def there():
+        tops = (artifacts.data_folder(STUDY), artifacts.results_folder(STUDY))
+        return {path.name for top in tops for path in top.rglob("*") if path.is_file()} - {".lock"}
+
+    with locks.hold(artifacts.lock_path(STUDY)):
+        for code in (*DRAWN.values(), *REMOVED.values()):
+            stranger = elsewhere(code)
+            assert f"Held: process {os.getpid()} on " in stranger.stderr
+            assert there() == {"settings.json"}
+        own = elsewhere("\n".join(DRAWN.values()), token=os.environ[locks.VARIABLE])
+        assert own.returncode == 0, own.stderr
+        assert {"main.png", "Ebay_test.txt"} <= there()
+        reads = elsewhere(DRAWN["photos"])  # what is complete, and writes nothing
+        assert reads.returncode == 0, reads.stderr
+
+
 def test_a_cell_that_writes_holds_the_lock_until_it_ends():
     code = f"""
 from IPython.core.interactiveshell import InteractiveShell
@@ -154,6 +198,14 @@ for _ in range(2):
 """
     ended = elsewhere(code)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_a_run_tells_its_kernels_where_the_results_of_its_own_profile_wait(tmp_path, monkeypatch):
+    monkeypatch.setenv(UNFINISHED, str(tmp_path / "unfinished" / "smoke"))
+    assert artifacts.results_folder(STUDY) == tmp_path / "unfinished" / "smoke"
+    assert artifacts.results_folder(PROFILES["mini"]) == tmp_path / "results" / "mini"
+    monkeypatch.delenv(UNFINISHED)
+    assert artifacts.results_folder(STUDY) == tmp_path / "results" / "smoke"
 
 
 def test_a_missing_artifact_names_its_notebook():

@@ -35,11 +35,27 @@ def zipped(**files):
 
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n"
+NUMPY = "is not a file of tensors alone: it holds a numpy object .numpy[.a-zA-Z0-9_]*{}., and nothing but"
+IS_PAGE = "is a web page and not a download"
+IS_JSON = "is JSON text and not the weights, perhaps an error of a server: open it"
 PAGE = b"\n<!DOCTYPE html>\n<html><title>Quota exceeded</title>"
 FILES = {
     "pointer": (POINTER,
         "is a pointer of Git LFS and not the weights: fetch the large file with `git lfs pull`"),
-    "page": (PAGE, "is a web page and not a download"),
+    "page": (PAGE, IS_PAGE),
+    "page with a mark": (b"\xef\xbb\xbf<!DOCTYPE html>", IS_PAGE),
+    "page in UTF-16": ("<html>".encode("utf-16"), IS_PAGE),
+    "page saved by a browser": (b"<!-- saved from url=(0014)about:internet -->\n<html>", IS_PAGE),
+    "page without html": (b"<head><title>x</title>", IS_PAGE),
+    "answer of a server": (b'{"error": {"code": 404}}', IS_JSON),
+    "answer with a mark": (b'\xef\xbb\xbf [ {"error": "x"}]', IS_JSON),
+    "uint8": (torch_file({"state": STATE, "x": np.uint8(3)}), NUMPY.format("UInt8DType")),
+    "int16": (torch_file({"state": STATE, "x": np.int16(3)}), NUMPY.format("Int16DType")),
+    "complex64": (torch_file({"state": STATE, "x": np.complex64(3)}), NUMPY.format("Complex64DType")),
+    "str_": (torch_file({"state": STATE, "x": np.str_("a")}), NUMPY.format("StrDType")),
+    "array": (torch_file({"state": STATE, "x": np.ones(3)}), NUMPY.format("_reconstruct")),
+    "letters": (b"404: Not Found", "is not a whole file of torch weights .Unsupported operand 52.: fetch it"),
+    "zeros": (bytes(1000), "is not a whole file of torch weights .its form is none that torch reads"),
     "archive of it": (zipped(**{"run/c.pt": b"x"}),
         "is a zip archive and not .*: unpack it and give run/c.pt"),
     "archive": (zipped(a="x"), "is a zip archive and not .* none of its files is one of weights"),
@@ -62,7 +78,8 @@ def test_a_file_that_is_no_weights_is_told_for_what_it_is(tmp_path, case):
         weight_files.load_tensors(tmp_path / "c.pt")
     text = str(error.value)
     assert "\n" not in text and "\x1b" not in text and len(text) < 400
-    assert "weights_only" not in text
+    for advice in ("weights_only", "ocumentation", "http", "allowlist"):
+        assert advice not in text
 
 
 @pytest.mark.parametrize(
@@ -97,4 +114,8 @@ def test_safetensors_are_read_whatever_the_name(tmp_path):
     from safetensors.torch import save_file
 
     save_file(STATE, tmp_path / "c.pt")
+    content = (tmp_path / "c.pt").read_bytes()[8:]
+    length = int.from_bytes(b'{"' + bytes(6), "little")  # of a header that begins as JSON text does
+    header, tensors = content[: content.index(b"}}") + 2], content[-36:]
+    (tmp_path / "c.pt").write_bytes(length.to_bytes(8, "little") + header.ljust(length) + tensors)
     assert torch.equal(weight_files.load_tensors(tmp_path / "c.pt")["weight"], STATE["weight"])

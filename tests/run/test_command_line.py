@@ -4,6 +4,7 @@ import argparse
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -68,6 +69,30 @@ def test_all_commands_are_tested_and_the_version_is_told(capsys):
 def test_help_names_the_command_as_it_was_typed(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/usr/bin/waldo"])
     assert __main__._parser().prog == "waldo"
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
+@pytest.mark.parametrize(
+    "typed, completed",
+    [
+        ("waldo sea", "search"),
+        ("waldo search --ma", "--many"),
+        ("waldo index my_", "my_photos"),
+        ("waldo index my_photos --output my_", "my_photos"),
+    ],
+)
+def test_bash_completes_commands_options_and_paths(typed, completed, tmp_path, capsys):
+    (tmp_path / "my_photos").mkdir()
+    with pytest.raises(SystemExit) as stopped:
+        main(["--print-completion", "bash"])
+    assert stopped.value.code == 0
+    ask = (
+        f"COMP_WORDS=({typed}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n"
+        'read -r _ _ _ _ function _ <<< "$(complete -p waldo)"\n$function; echo ${COMPREPLY[@]}'
+    )
+    command = ["bash", "--norc", "-c", f"{capsys.readouterr().out}\n{ask}"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.stdout == f"{completed}\n", ended.stderr
 
 
 def test_a_photo_that_is_not_there_is_said_so(capsys, tmp_path):

@@ -120,9 +120,15 @@ def test_only_what_changed_runs(folders, capfd):
 
 def test_a_notebook_whose_output_is_gone_runs_again_and_those_that_need_it(folders):
     def written(*paths):
-        return f"import os, pathlib\nfor name in {[str(path) for path in paths]}:\n" + (
-            "    path = pathlib.Path(name)\n    os.makedirs(path.parent, exist_ok=True)\n    path.touch()"
+        return "from waldo_utils.disk import artifacts\nfrom waldo_utils.study import PROFILES\n" + "\n".join(
+            f"artifacts.write_atomically({place}, lambda path: path.touch())" for place in map(seen, paths)
         )
+
+    def seen(path):
+        """Return a path as a notebook writes it."""
+        if not path.is_relative_to(folders.results):
+            return f"artifacts.Path({str(path)!r})"
+        return f"artifacts.results_folder(PROFILES[profile]) / {str(path.relative_to(folders.results))!r}"
 
     table, array = folders.results / "tables" / "a.csv", folders.data / "global" / "seed0" / "a.npy"
     state = folders.data / "global" / "seed0_12.pt"
@@ -182,6 +188,106 @@ def test_results_are_replaced_by_finished_ones_only(folders, capfd):
     assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 0
     assert "2 + 40" in result.read_text()
     assert not copy.exists()
+
+
+SAVE = """
+from pathlib import Path
+import pandas as pd
+from PIL import Image
+from waldo_utils.disk import artifacts
+from waldo_utils.study import PROFILES
+study, artifacts.ROOT = PROFILES[profile], Path({root!r})
+artifacts.save_table(study, {name!r}, pd.DataFrame({{"R@1": [{value}]}}))
+figure = artifacts.results_folder(study) / "figures" / "{name}.png"
+artifacts.write_atomically(figure, lambda partial: Image.new("L", (9, 9), int({value} * 100)).save(partial))
+"""
+
+
+def save(folders, name, value):
+    """Return a cell that saves a table and a figure."""
+    return SAVE.format(root=str(folders.notebooks.parent), name=name, value=value)
+
+
+def written(folders):
+    """Return the bytes of all results but the report, which has the executed copies in it."""
+    found = {path.name: path.read_bytes() for path in folders.results.rglob("*") if path.is_file()}
+    return {name: content for name, content in found.items() if name != "report.html"}
+
+
+ENDS = {"an error": "1 / 0", "a kill": "import os; os.kill(os.getpid(), 9)"}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_stage_that_ends_half_way_leaves_the_results_as_they_were(folders, end):
+    first, second = folders.notebooks / "01_first.ipynb", folders.notebooks / "02_second.ipynb"
+    write_notebook(first, save(folders, "early", 0.25))
+    write_notebook(second, save(folders, "late", 0.5))
+    assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 0
+    before = written(folders)
+    assert {"early.csv", "early.json", "early.png", "late.csv", "late.json", "late.png"} < before.keys()
+
+    write_notebook(second, save(folders, "late", 0.75), save(folders, "other", 1.0), ENDS[end])
+    assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 1
+    assert written(folders) == before
+    assert not pipeline.status(STUDY, folders, STAGES)["02_second"]
+
+    # It reads what was there before; "other", which it no longer saves, is gone.
+    read = "assert artifacts.load_table(study, {!r})['R@1'][0] == {}"
+    write_notebook(
+        second,
+        save(folders, "new", 0.0) + read.format("late", 0.5) + "\n" + read.format("early", 0.25),
+        save(folders, "late", 0.75) + read.format("late", 0.75),
+    )
+    assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 0
+    after = written(folders)
+    assert after.keys() - before.keys() == {"new.csv", "new.json", "new.png"}
+    assert {name for name in before if after[name] != before[name]} == {
+        "late.csv", "late.json", "late.png", "02_second.ipynb"
+    }  # fmt: skip
+    assert list((folders.data / "unfinished").iterdir()) == []
+
+
+def test_a_run_that_is_killed_between_the_results_and_the_stamp_runs_the_stage_again(folders, monkeypatch):
+    log = f"open({str(folders.notebooks.parent / 'log.txt')!r}, 'a').write('01_first' + chr(10))"
+    write_notebook(folders.notebooks / "01_first.ipynb", save(folders, "late", 0.5), log)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "_write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.run(STUDY, folders=folders, stages=STAGES[:1])
+    assert {"late.csv", "late.json", "late.png", "01_first.ipynb"} <= written(folders).keys()
+    assert pipeline.run(STUDY, folders=folders, stages=STAGES[:1]) == 0
+    assert ran(folders) == ["01_first", "01_first"]
+
+
+def test_what_systems_and_other_programs_leave_meanwhile_is_no_output(folders):
+    """A table that stands open in LibreOffice, a folder that a file manager shows."""
+    array = folders.data / "global" / "a.npy"
+    left = [
+        place / name
+        for place in (folders.results / "tables", folders.results / "figures", array.parent)
+        for name in (".~lock.late.csv#", ".DS_Store", "Thumbs.db", "@eaDir/late@SynoEAStream")
+    ]
+    others = (
+        f"for name in {[str(path) for path in left]}:\n"
+        "    artifacts.write_atomically(Path(name), Path.touch)\n"
+        "artifacts.write_atomically(figure.parent / 'desktop.ini', Path.touch)\n"
+        f"artifacts.write_atomically(Path({str(array)!r}), Path.touch)"
+    )
+    write_notebook(folders.notebooks / "01_first.ipynb", save(folders, "late", 0.5) + others)
+    assert pipeline.run(STUDY, folders=folders, stages=STAGES) == 0
+    stamp = (folders.data / "stamps" / "01_first.txt").read_text().split("\n")
+    assert stamp[2:] == [
+        "results/tables/late.csv", "results/tables/late.json", "results/figures/late.png",
+        "data/global/a.npy",
+    ]  # fmt: skip
+    for path in left:
+        path.unlink()
+    assert all(pipeline.status(STUDY, folders, STAGES).values())
+    assert not (folders.results / "figures" / "desktop.ini").exists()
 
 
 def test_a_folder_may_have_any_name_that_a_kernel_can_be_told_of(tmp_path, monkeypatch):

@@ -49,7 +49,8 @@ def test_what_a_run_took_is_kept_until_it_is_measured_anew(folders):  # noqa: F8
     timed = folders.results / "tables" / "speed_x.csv"
     write_notebook(
         folders.notebooks / "01_first.ipynb",
-        f"import pathlib, time\npath = pathlib.Path({str(timed)!r})\n"
+        "import time\nfrom waldo_utils.disk import artifacts\nfrom waldo_utils.study import PROFILES\n"
+        "path = artifacts.results_folder(PROFILES[profile]) / 'tables' / 'speed_x.csv'\n"
         "path.parent.mkdir(exist_ok=True, parents=True)",
         "path.exists() or path.write_text(str(time.time()))",
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from waldo_utils.data import checks, manifests, places, real_photos
+from waldo_utils.disk import artifacts
 from waldo_utils.study import DataStage, RenderedSet, SharedPlaces
 
 
@@ -106,6 +107,7 @@ def _ours(root: Path, drawn: RenderedSet | SharedPlaces) -> Path:
     except (FileNotFoundError, ValueError):
         return root  # the renderer says what is wrong with it
     if any(written.get(name, value) != value for name, value in asdict(drawn).items()):
-        print(f"{root.name} holds photos of other settings: rendering it anew")
-        shutil.rmtree(root)
+        with artifacts.writing(root):
+            print(f"{root.name} holds photos of other settings: rendering it anew")
+            shutil.rmtree(root)
     return root

@@ -8,7 +8,9 @@ taken for whole.
 
 import hashlib
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
@@ -20,8 +22,9 @@ import pandas as pd
 from waldo_utils import ranks
 from waldo_utils.disk import locks
 from waldo_utils.disk.files import sha256, write_atomically
+from waldo_utils.disk.homes import UNFINISHED
 from waldo_utils.disk.homes import WORK as ROOT
-from waldo_utils.study import Study
+from waldo_utils.study import PROFILES, Study
 
 # First part of an artifact's name -> the notebook that writes it and the settings it depends on.
 WRITERS = {
@@ -105,13 +108,35 @@ def data_folder(study: Study) -> Path:
 
 
 def results_folder(study: Study) -> Path:
-    """Return the folder of the study's small results: tables, figures, executed notebooks."""
-    return ROOT / "results" / study.name
+    """Return the folder of the study's small results: tables, figures, executed notebooks.
+
+    In the kernel of a run it is one in the data folder: what a notebook writes comes to results/ when it is
+    done (`run.staging`).
+    """
+    unfinished = Path(os.environ.get(UNFINISHED, ""))
+    return unfinished if unfinished.name == study.name else ROOT / "results" / study.name
 
 
 def lock_path(study: Study) -> Path:
     """Return the lock file of a profile: whoever writes for it holds that, one at a time."""
     return data_folder(study) / ".lock"
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Hold the lock of the profile whose data or results `path` is among, while it is written; anywhere else
+    nothing is held.
+
+    Raises:
+        locks.Held: another process writes for this profile.
+    """
+    tops = [ROOT / top for top in ("data", "results") if path.is_relative_to(ROOT / top)]
+    profile = path.relative_to(tops[0]).parts[0] if tops and path != tops[0] else ""
+    if profile.partition("@")[0] not in PROFILES:
+        yield
+        return
+    with locks.writing(ROOT / "data" / profile / ".lock"):
+        yield
 
 
 def save(study: Study, name: str, write: Callable[[Path], None]) -> Path:

@@ -7,6 +7,10 @@ from pathlib import Path
 
 from waldo_utils.study import ROOT
 
+# Variable of a run's kernels: the folder, named after the profile, that stands for its results until the
+# notebook is done.
+UNFINISHED = "WALDO_UNFINISHED_RESULTS"
+
 
 def is_checkout(root: Path = ROOT) -> bool:
     """Return whether the package lies beside the study's notebooks."""

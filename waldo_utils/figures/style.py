@@ -7,7 +7,8 @@ from IPython.display import Image as DisplayedImage
 from matplotlib.figure import Figure
 from PIL import Image
 
-from waldo_utils.disk.artifacts import write_atomically
+from waldo_utils.disk import artifacts
+from waldo_utils.disk.files import write_atomically
 
 # Okabe and Ito's colors.
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, GREY = (
@@ -23,7 +24,11 @@ STYLE = {
 
 def save(figure: Figure, path: Path, dpi: int = 100) -> DisplayedImage:
     """Write a figure and return it for display in a notebook: photos as a JPEG where the path says so,
-    anything drawn as a PNG of at most 160 colors."""
+    anything drawn as a PNG of at most 160 colors.
+
+    Raises:
+        locks.Held: it is one of a profile's results, and another process writes for that profile.
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=dpi, bbox_inches="tight", facecolor="white")
     picture, options = Image.open(buffer).convert("RGB"), {"optimize": True}
@@ -31,5 +36,6 @@ def save(figure: Figure, path: Path, dpi: int = 100) -> DisplayedImage:
         options["quality"] = 88
     else:
         picture = picture.quantize(160, dither=Image.Dither.FLOYDSTEINBERG)
-    write_atomically(path, lambda partial: picture.save(partial, **options))
+    with artifacts.writing(path):
+        write_atomically(path, lambda partial: picture.save(partial, **options))
     return DisplayedImage(filename=str(path))

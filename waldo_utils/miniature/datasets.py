@@ -79,6 +79,7 @@ def render_sop(
         ValueError: a setting makes no sense.
         FileExistsError: the folder holds a set of other settings, or one that was not rendered.
         RuntimeError: a rendering process ended before its time.
+        locks.Held: `root` is among a profile's data, and another process writes for that profile.
     """
     settings = {
         "seed": seed,
@@ -287,7 +288,9 @@ def _render(
     root: Path, settings: dict, jobs: list[Job], files: dict[str, str], processes: int | None, title: str
 ) -> Path:
     """Render all jobs into `root`, then write the list files; do nothing if that has been done."""
-    record = root / SETTINGS
+    from waldo_utils.disk import artifacts  # not above: each rendering process would import pandas
+
+    record, version = root / SETTINGS, RENDERER
     written_by_jobs = [name for job in jobs for name in job.files]
     if record.exists():
         written = json.loads(record.read_text(encoding="utf-8"))
@@ -296,23 +299,25 @@ def _render(
             raise FileExistsError(
                 f"{root} holds rendered photos of other settings: delete the folder, or choose another"
             )
+        if version == RENDERER and all((root / name).exists() for name in (*files, *written_by_jobs)):
+            return root
+    elif any((root / name).exists() for name in files):
+        raise FileExistsError(f"{root} holds a data set that was not rendered here: choose another folder")
+    with artifacts.writing(root):
         if version != RENDERER:
             print(
                 f"{root} was rendered by version {version} of the renderer: rendering it anew by {RENDERER}"
             )
             _clear(root, jobs, files)
-        elif all((root / name).exists() for name in (*files, *written_by_jobs)):
-            return root
-    elif any((root / name).exists() for name in files):
-        raise FileExistsError(f"{root} holds a data set that was not rendered here: choose another folder")
-    for folder in {(root / name).parent for name in written_by_jobs}:
-        folder.mkdir(parents=True, exist_ok=True)
-    _write(record, json.dumps(settings | {"renderer": RENDERER}, indent=2).encode())
-    with tqdm(total=sum(len(names) for job in jobs for names in job.photos), desc=title, unit="photo") as bar:
-        for count in _map(render_family, jobs, processes or os.cpu_count() or 1):
-            bar.update(count)
-    for name, text in files.items():
-        _write(root / name, text.encode())
+        for folder in {(root / name).parent for name in written_by_jobs}:
+            folder.mkdir(parents=True, exist_ok=True)
+        _write(record, json.dumps(settings | {"renderer": RENDERER}, indent=2).encode())
+        photos = sum(len(names) for job in jobs for names in job.photos)
+        with tqdm(total=photos, desc=title, unit="photo") as bar:
+            for count in _map(render_family, jobs, processes or os.cpu_count() or 1):
+                bar.update(count)
+        for name, text in files.items():
+            _write(root / name, text.encode())
     return root
 
 

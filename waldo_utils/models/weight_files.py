@@ -2,6 +2,7 @@
 read."""
 
 import argparse
+import codecs
 import re
 import zipfile
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -13,7 +14,15 @@ from torch import Tensor
 KEYS = ("state", "state_dict", "model")  # under which trainings keep a state dict
 SHOWN = 5
 POINTER = b"version https://git-lfs.github.com/spec/"
+PAGE = (b"<!doctype", b"<!--", b"<?xml", b"<html", b"<head", b"<body", b"<title", b"<meta", b"<script")
+JSON = re.compile(rb"[{[]\s*[\"{[\d\]}]")
+ENCODINGS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+ADVICE = re.compile(r"(?<=\w)\. |\s*(?:Check the documentation|Please |Re-running |https?://)")
 
 
 def load_tensors(path: Path) -> object:
@@ -40,7 +49,7 @@ def refuse_what_is_none(path: Path) -> bytes:
     """Return how a file begins, if that is not what is often saved in place of a large file.
 
     Raises:
-        ValueError: it is a pointer of Git LFS or a web page; says how to get the file.
+        ValueError: it is a pointer of Git LFS, a web page or JSON text; says how to get the file.
     """
     with path.open("rb") as file:
         head = file.read(512)
@@ -49,11 +58,25 @@ def refuse_what_is_none(path: Path) -> bytes:
             f"{path} is a pointer of Git LFS and not the weights: fetch the large file with `git lfs pull`,"
             " or download it from the project's page"
         )
-    if head.lstrip().lower().startswith((b"<!doctype html", b"<html", b"<?xml")):
+    text = _plain(head)
+    if text.lower().startswith(PAGE):
         raise ValueError(
             f"{path} is a web page and not a download: open it to read why, and fetch the file itself"
         )
+    if JSON.match(text) and b"\0" not in text:  # safetensors may begin with these letters, as a length
+        raise ValueError(
+            f"{path} is JSON text and not the weights, perhaps an error of a server: open it to read why, and"
+            " fetch the file itself"
+        )
     return head
+
+
+def _plain(head: bytes) -> bytes:
+    """Return how a text begins, in one byte a letter and without the mark that tells its encoding."""
+    for mark, encoding in ENCODINGS.items():
+        if head.startswith(mark):
+            head = head.removeprefix(mark).decode(encoding, "ignore").encode()
+    return head.lstrip()
 
 
 def state_dict(content: object, path: Path) -> dict[str, Tensor]:
@@ -121,10 +144,11 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 def _sentence(path: Path, head: bytes, error: Exception) -> str:
     """Return what is wrong with a file that torch does not read, in one line of our own."""
     text = str(error)
-    named = re.search(r"(?:GLOBAL|class) `?([\w.]+)", text)
+    named = re.search(r"(?:GLOBAL|class) [`']?([\w.]+)", text)
     if named:
+        what = f"a numpy object ({named[1]})" if named[1].startswith("numpy.") else f"an object of {named[1]}"
         return (
-            f"{path} is not a file of tensors alone: it holds an object of {named[1]}, and nothing but"
+            f"{path} is not a file of tensors alone: it holds {what}, and nothing but"
             " tensors and plain values is read, for an object may run any code. Where you trust it, load it"
             " where it was made and save its state dict alone"
         )
@@ -156,4 +180,7 @@ def _first(error: Exception) -> str:
     """Return the first sentence of an error without a library's advice or what a terminal would act on."""
     text = ESCAPES.sub("", str(error)).strip() or type(error).__name__
     text = " ".join(text.rsplit("WeightsUnpickler error:", 1)[-1].split())
-    return re.split(r"(?<=\w)\. ", text)[0][:150]
+    text = ADVICE.split(text)[0] or type(error).__name__
+    if "weights_only" in text:  # a switch of torch's that nobody here can turn
+        return "its form is none that torch reads safely"
+    return text[:150]

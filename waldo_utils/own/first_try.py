@@ -7,6 +7,7 @@ import pandas as pd
 
 from waldo_utils.app.searching import Models
 from waldo_utils.data import manifests, sources
+from waldo_utils.disk import artifacts
 from waldo_utils.disk.files import write_atomically
 from waldo_utils.models import runs
 from waldo_utils.own import adapting, evaluating
@@ -31,20 +32,24 @@ def write_folders(settings: DataStage, data: Path, output: Path) -> dict[str, Pa
     Returns:
         "test" and "transfer" to the folders, whose photos lie in `category/product`, the product called as in
         its list.
+
+    Raises:
+        locks.Held: `output` is among a profile's data, and another process writes for that profile.
     """
-    shutil.rmtree(output, ignore_errors=True)
     folders = {"test": output / "test", "transfer": output / "transfer"}
-    opened = (
-        (*sources.open_source(settings, data), settings.source),
-        (*sources.open_transfer(settings, data), ""),
-    )
-    for folder, (manifest, root, source) in zip(folders.values(), opened, strict=True):
-        kept = choose(manifest[manifest.split == "test"])
-        for row, product in zip(kept.itertuples(), manifests.product_names(kept, source), strict=True):
-            parts = [name.replace("/", " ") for name in (row.category, product)]
-            place = folder.joinpath(*parts, Path(row.path).name)
-            # With its time, by which a training that was killed knows its photos.
-            write_atomically(place, lambda partial, photo=root / row.path: shutil.copy2(photo, partial))
+    with artifacts.writing(output):
+        shutil.rmtree(output, ignore_errors=True)
+        opened = (
+            (*sources.open_source(settings, data), settings.source),
+            (*sources.open_transfer(settings, data), ""),
+        )
+        for folder, (manifest, root, source) in zip(folders.values(), opened, strict=True):
+            kept = choose(manifest[manifest.split == "test"])
+            for row, product in zip(kept.itertuples(), manifests.product_names(kept, source), strict=True):
+                parts = [name.replace("/", " ") for name in (row.category, product)]
+                place = folder.joinpath(*parts, Path(row.path).name)
+                # With its time, by which a training that was killed knows its photos.
+                write_atomically(place, lambda partial, photo=root / row.path: shutil.copy2(photo, partial))
     return folders
 
 

@@ -56,7 +56,14 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def execute(notebook: Path, output: Path, parameters: dict, work: Path, lock: int | None = None) -> str:
+def execute(
+    notebook: Path,
+    output: Path,
+    parameters: dict,
+    work: Path,
+    lock: int | None = None,
+    environment: dict[str, str] | None = None,
+) -> str:
     """Run one notebook with papermill in this Python and return what went wrong, in one line; "" for nothing.
 
     When anything ends this function early, a signal above all, the kernel and what it started end first. When
@@ -70,6 +77,7 @@ def execute(notebook: Path, output: Path, parameters: dict, work: Path, lock: in
         work: folder for the kernel's connection file and IPython's settings, so that neither a home folder
             nor what a user keeps there takes part.
         lock: file descriptor that the kernel inherits (see `locks.hold`).
+        environment: variables of the kernel beside those of this process.
     """
     from jupyter_client.manager import AsyncKernelManager
 
@@ -89,6 +97,7 @@ def execute(notebook: Path, output: Path, parameters: dict, work: Path, lock: in
         async def start_kernel(self, **options: object) -> None:
             started.append(self)
             inherited = {} if lock is None else {"pass_fds": (lock,)}
+            options["env"] = os.environ | (environment or {})
             await super().start_kernel(**options, **inherited)
 
     partial = output.with_name(f"{output.stem}.{os.getpid()}.partial{output.suffix}")

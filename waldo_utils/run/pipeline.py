@@ -12,9 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from waldo_utils.data import inputs
-from waldo_utils.disk import locks
+from waldo_utils.disk import homes, locks
 from waldo_utils.disk.files import check_writable, remove_partials, write_atomically
-from waldo_utils.run import kernels, last_run, resources
+from waldo_utils.run import kernels, last_run, resources, staging
 from waldo_utils.run.report import write_report
 from waldo_utils.study import ROOT, Study
 from waldo_utils.study import find_profile as find_profile  # the command line asks for it here
@@ -203,7 +203,9 @@ def _run(
         _stamp(stage, folders).unlink(missing_ok=True)
         notebook = folders.notebooks / f"{stage.stem}.ipynb"
         copy = folders.data / "unfinished" / notebook.name
-        fault = kernels.execute(notebook, copy, parameters, folders.data / "jupyter", lock)
+        staged = staging.begin(copy.parent / study.name, folders.results)
+        environment = {homes.UNFINISHED: str(staged)}
+        fault = kernels.execute(notebook, copy, parameters, folders.data / "jupyter", lock, environment)
         minutes = (time.monotonic() - begin) / 60
         if fault:
             print(
@@ -212,10 +214,12 @@ def _run(
             )
             print(f"its executed copy is {copy}; the next run starts with it", file=sys.stderr)
             return 1
+        outputs = [f"results/{name}" for name in staging.finish(staged, folders.results)]
+        outputs += _artifacts(folders, began)
         write_atomically(_executed(stage, folders), partial(shutil.copyfile, copy))
         copy.unlink()
         made = _fingerprint(stage, study, parameters, folders)
-        _write(_stamp(stage, folders), "\n".join([made, str(time.time()), *_outputs(folders, began)]))
+        _write(_stamp(stage, folders), "\n".join([made, str(time.time()), *outputs]))
         print(f"[{number}/{len(stages)}] {stage.stem} done in {minutes:.1f} min", flush=True)
         ran, took[stage.stem] = True, minutes
     report = folders.results / "report.html"
@@ -308,19 +312,14 @@ def _code_cells(notebook: Path) -> list[tuple[str, bool]]:
     ]
 
 
-def _outputs(folders: Folders, since: float) -> list[str]:
-    """Return what was written since a moment (artifacts, tables, figures), as "data/..." and
-    "results/..."."""
+def _artifacts(folders: Folders, since: float) -> list[str]:
+    """Return the artifacts that were written since a moment, as "data/..."."""
     from waldo_utils.disk.artifacts import WRITERS
 
     return [
-        f"{root}/{path.relative_to(getattr(folders, root)).as_posix()}"
-        for root, tops in (("data", WRITERS), ("results", ("tables", "figures")))
-        for top in tops
-        for path in sorted((getattr(folders, root) / top).rglob("*"))
-        if path.is_file()
-        and path.suffix != ".pt"  # a training's state, which nobody needs once it has ended
-        and ".partial" not in str(path)
+        f"data/{path.relative_to(folders.data).as_posix()}"
+        for path in staging.files(folders.data, tuple(WRITERS))
+        if path.suffix != ".pt"  # a training's state, which nobody needs once it has ended
         and path.stat().st_mtime >= since
     ]
 
