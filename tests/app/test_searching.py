@@ -53,12 +53,6 @@ def test_a_box_that_holds_nothing_is_refused(box):
         searching.clip_box(box, (100, 80))
 
 
-def test_a_box_is_scaled_exactly_and_rounded_outwards():
-    assert searching.scale_box((100, 50, 200, 150), 2.5) == (250, 125, 500, 375)
-    assert searching.scale_box((1, 1, 1, 1), 2.5) == (2, 2, 3, 3)  # 2.5 to 5.0
-    assert searching.scale_box((10, 10, 10, 10), 0.25) == (2, 2, 3, 3)  # 2.5 to 5.0
-
-
 def test_a_box_is_read_from_text():
     assert searching.parse_box("1,2,30,40") == (1, 2, 30, 40)
     for text in ("1,2,3", "1,2,3,x", "", "1,2,3,4,5"):

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from waldo_utils.miniature import families
 from waldo_utils.miniature.backdrop import Backdrop
@@ -12,7 +11,7 @@ from waldo_utils.miniature.families import APART, family
 from waldo_utils.miniature.materials import plain
 from waldo_utils.miniature.meshes import ball, cylinder, join, lathe, move, rotation, rounded_box, slab, sweep
 from waldo_utils.miniature.objects import Model, apart, look
-from waldo_utils.miniature.photo import contact_sheet, photograph
+from waldo_utils.miniature.photo import photograph
 from waldo_utils.miniature.raster import rasterize
 from waldo_utils.miniature.scene import Light, aim, arrange
 from waldo_utils.miniature.shading import Lighting, shade_world
@@ -204,18 +203,6 @@ def test_a_place_is_the_same_behind_other_products_and_the_product_another_befor
     assert where[corner].max() == 0
     assert abs(red[corner] - blue[corner]).mean() < 12 < abs(red[corner] - elsewhere[corner]).mean()
     assert abs(red - blue)[where == 1].mean() > 50
-
-
-def test_a_contact_sheet_holds_its_photos_row_by_row():
-    cells = [Image.new("RGB", (40, 20), shade) for shade in ("red", "green", "blue")]
-    sheet = contact_sheet(cells, 2, 24)
-    assert sheet.size == (48, 48)
-    assert [sheet.getpixel(place) for place in ((12, 12), (36, 12), (12, 36), (36, 36))] == [
-        (255, 0, 0),
-        (0, 128, 0),
-        (0, 0, 255),
-        (255, 255, 255),
-    ]
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -257,14 +257,6 @@ def clip_box(box: Box, size: tuple[int, int]) -> Box:
     return left, top, right - left, bottom - top
 
 
-def scale_box(box: Box, factor: float) -> Box:
-    """Return the box on a photo `factor` times as large; edges are rounded outwards, so that nothing is cut
-    off."""
-    left, top = np.floor(np.array(box[:2]) * factor + 1e-6).astype(int).tolist()
-    right, bottom = np.ceil((np.array(box[:2]) + np.array(box[2:])) * factor - 1e-6).astype(int).tolist()
-    return left, top, right - left, bottom - top
-
-
 def crop(photo: Image.Image, box: Box | None) -> Image.Image:
     """Return the part of a photo inside a box, or the photo for None; raises as `clip_box` does."""
     if box is None:

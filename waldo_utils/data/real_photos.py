@@ -22,7 +22,6 @@ from waldo_utils.disk.faults import Fault, refuse
 from waldo_utils.disk.files import write_atomically
 
 LISTS = Path(__file__).parent / "lists"
-SETS = {"SOP-85": "sop85", "UKBench-250": "ukbench250", "Grocery": "grocery"}  # as shown -> as found on disk
 HELD_OUT = 4  # every so many UKBench objects one is for validation
 PARTIAL = "WALDO_PARTIAL"  # set: go on without the listed photos that are missing
 

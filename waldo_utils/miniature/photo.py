@@ -1,7 +1,5 @@
 """Take a photo of a product."""
 
-import math
-
 import numpy as np
 from PIL import Image
 
@@ -59,16 +57,3 @@ def _out_of_focus(behind: np.ndarray, backdrop: Backdrop, camera, draws: Draws, 
     far = far.reshape(camera.height, camera.width, 1)
     blurred = np.stack([box_blur(behind[..., c], aperture * size / 256 + 0.5) for c in range(3)], axis=2)
     return behind * (1 - far) + blurred * far
-
-
-def contact_sheet(images: list[Image.Image], columns: int, cell: int = 160) -> Image.Image:
-    """Return one picture with the photos in a grid of square cells of `cell` pixels, row by row."""
-    rows = math.ceil(len(images) / columns)
-    sheet = Image.new("RGB", (columns * cell, rows * cell), "white")
-    for i, image in enumerate(images):
-        small = image.copy()
-        small.thumbnail((cell - 4, cell - 4))
-        left = i % columns * cell + (cell - small.width) // 2
-        top = i // columns * cell + (cell - small.height) // 2
-        sheet.paste(small, (left, top))
-    return sheet
