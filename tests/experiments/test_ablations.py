@@ -147,7 +147,7 @@ def tiny():
 def test_features_of_all_models_are_those_of_one_model_alone(tiny):
     co, rerankers, photos, _ = tiny
     models = {name: model for name, (model, _) in rerankers.items()}
-    embedding, local = ablations.variant_features(VARIANTS[0], photos, co, models, batch=3)
+    embedding, local = ablations.variant_features(co, models, batch=3)(VARIANTS[0], photos)
     plain = TestTransform(36, 32)
     assert np.allclose(embedding, extract_features(co, photos, plain)[0], atol=1e-5)
     for name, model in models.items():
@@ -157,10 +157,10 @@ def test_features_of_all_models_are_those_of_one_model_alone(tiny):
 
 def test_normalization_is_refused_unless_asked(tiny):
     co, _, photos, _ = tiny
-    asked = VARIANTS[-1]
+    asked, features = VARIANTS[-1], ablations.variant_features(co, {})
     with pytest.raises(ValueError, match=r"photos must lie in \[0, 1\]"):
-        ablations.variant_features(replace(asked, leaves_range=False), photos, co, {})
-    ablations.variant_features(asked, photos, co, {})
+        features(replace(asked, leaves_range=False), photos)
+    features(asked, photos)
     with pytest.raises(ValueError, match="leave normalization to the model"):
         co(asked(photos[0], 0)[None])  # the check is on again
 
@@ -188,7 +188,8 @@ def test_the_grid_is_the_slow_loops(tiny):
         co, rerankers, photos, labels, chosen, queries, shortlist, depth, resamples=50
     )
     models = {name: model for name, (model, _) in rerankers.items()}
-    seen = {v.transform: ablations.variant_features(v, photos, co, models) for v in chosen}
+    features = ablations.variant_features(co, models)
+    seen = {v.transform: features(v, photos) for v in chosen}
     assert len(grid) == 3 + 3 * 7
     for row in grid.to_dict("records"):
         shortlist_saw = row["transform"] if row["stage"] in ("shortlist", "both") else "none"

@@ -82,13 +82,16 @@ def test_each_model_gives_its_own_features(monkeypatch, tmp_path):
     monkeypatch.setattr(trained, "global_model", lambda study, seed: "CO")
     monkeypatch.setattr(trained, "local_model", lambda study, seed, stage: stage)
     monkeypatch.setattr(transfer.artifacts, "partial_path", lambda study, name: name)
-    look = lambda model, photos, transform, partial=None: ((model, photos, partial), (model, photos, partial))  # noqa: E731
-    monkeypatch.setattr(transfer.features, "extract_features", look)
+    monkeypatch.setattr(
+        transfer.features,
+        "extract_all",
+        lambda models, photos, transform, partial: [2 * ((model, photos, partial),) for model in models],
+    )
     monkeypatch.setattr(
         transfer.features, "average_maps", lambda model, photos, transform: np.full((2, 4), 3.0)
     )
     split = {name: SimpleNamespace(photos=f"{name} photos") for name in ("train", "test")}
     seen = transfer.extract(STUDY, 0, split)
-    assert seen["CO"]["test"][0] == ("CO", "test photos", "transfer/CO_test")
-    assert seen["finetuned"]["train"][1] == ("finetuned", "train photos", "transfer/finetuned_train")
+    assert seen["CO"]["test"][0] == ("CO", "test photos", "transfer/test")
+    assert seen["finetuned"]["train"][1] == ("finetuned", "train photos", "transfer/train")
     np.testing.assert_array_equal(seen["untrained"]["test"][0], np.full((2, 4), 0.5))

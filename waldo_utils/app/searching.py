@@ -21,7 +21,7 @@ from waldo_utils.disk import artifacts
 from waldo_utils.models import backbones, runs, starting_weights
 from waldo_utils.models.devices import autocast, device
 from waldo_utils.models.image_model import ImageModel
-from waldo_utils.models.onnx_forward import Forward, features_of
+from waldo_utils.models.onnx_forward import Forward, features_of, shared_trunk
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.models.scorer import GALLERY, QUERY, Scorer
 from waldo_utils.retrieval import exact
@@ -50,9 +50,11 @@ class Models:
     digest: str  # of the weights and the sizes
 
     @cached_property
-    def forwards(self) -> tuple[Forward, Forward]:
-        """The features of the two image models for many photos at once, prepared once."""
-        return features_of(self.shortlist), features_of(self.local)
+    def forwards(self) -> tuple[Callable[[Tensor], Tensor], Forward, Forward]:
+        """What both image models compute alike of many photos at once, and from it their features, prepared
+        once."""
+        models = [self.shortlist] if self.local is self.shortlist else [self.shortlist, self.local]
+        return shared_trunk(models), features_of(self.shortlist), features_of(self.local)
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -282,7 +284,8 @@ def features(models: Models, batch: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """
     batch = batch.to(device=device(), memory_format=torch.channels_last)
     if len(batch) >= MANY:
-        shortlist, local_model = models.forwards
+        trunk, shortlist, local_model = models.forwards
+        batch = trunk(batch)
     else:  # less than the preparation would cost
         shortlist, local_model = models.shortlist, models.local
     with autocast(models.shortlist.backbone.depthwise):

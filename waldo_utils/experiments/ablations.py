@@ -1,6 +1,6 @@
 """What image transforms do to retrieval, by the stage that sees them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from waldo_utils.experiments.severities import ONE_LEVEL, SEVERITIES, Variant
 from waldo_utils.models import trained
 from waldo_utils.models.devices import device
 from waldo_utils.models.image_model import ImageModel
-from waldo_utils.models.onnx_forward import map_of
+from waldo_utils.models.onnx_forward import map_of, shared_trunk
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact
 from waldo_utils.retrieval.batches import PhotoBatches
@@ -58,50 +58,49 @@ class _Views(PhotoBatches):
         return torch.stack([self.transform(self.photos[int(row)], int(row)) for row in self.batches[i]])
 
 
-@torch.no_grad()
 def variant_features(
-    variant: Variant,
-    photos: Sequence[Tensor],
-    global_model: ImageModel,
-    image_models: dict[str, ImageModel],
-    batch: int = 64,
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Compute the features of all models of photos under one variant, in one pass over the photos.
+    global_model: ImageModel, image_models: dict[str, ImageModel], batch: int = 64
+) -> Callable[[Variant, Sequence[Tensor]], tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """Return a function from a variant and N photos, each a (3, h, w) uint8 tensor, to the features of all
+    models.
 
-    A model whose backbone is the global model's (frozen) takes that one's feature maps.
+    It passes once over the photos, and computes what models share once: a trunk, or the whole backbone.
 
     Args:
-        variant: what happens to the photos.
-        photos: N photos, each a (3, h, w) uint8 tensor.
         global_model: gives the global features.
         image_models: name -> model that gives local features.
         batch: photos per forward pass.
 
-    Returns:
-        Global features (N, D) float32, and name -> local features (N, D, h, w) float16.
-
-    Raises:
-        ValueError: the variant leaves [0, 1] without saying so (`Variant.leaves_range`).
+    The function gives global features (N, D) float32, and name -> local features (N, D, h, w) float16; it
+    raises ValueError where the variant leaves [0, 1] without saying so (`Variant.leaves_range`).
     """
     models = {"": global_model, **image_models}
-    shares = {name: _same_backbone(model, global_model) for name, model in image_models.items()}
     for model in models.values():
         model.eval().to(device=device(), memory_format=torch.channels_last)
-        model.check_range = not variant.leaves_range
+    shares = {name: _same_backbone(model, global_model) for name, model in image_models.items()}
+    trunk = shared_trunk([*models.values()])
     forward = {name: map_of(model) for name, model in models.items() if not shares.get(name)}
-    rows = np.split(np.arange(len(photos)), range(batch, len(photos), batch))
-    embeddings, locals_ = [], {name: [] for name in image_models}
-    try:
-        for views in _Views(photos, rows, variant).loader():
-            maps = {name: look(views) for name, look in forward.items()}
-            embeddings.append(global_model.global_features(maps[""]).cpu().numpy())
-            for name, model in image_models.items():
-                local = model.local_features(maps.get(name, maps[""]))
-                locals_[name].append(local.to(torch.float16).cpu().numpy())
-    finally:
+
+    @torch.no_grad()
+    def features(variant: Variant, photos: Sequence[Tensor]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        rows = np.split(np.arange(len(photos)), range(batch, len(photos), batch))
+        embeddings, locals_ = [], {name: [] for name in image_models}
         for model in models.values():
-            model.check_range = True
-    return np.concatenate(embeddings), {name: np.concatenate(parts) for name, parts in locals_.items()}
+            model.check_range = not variant.leaves_range
+        try:
+            for views in _Views(photos, rows, variant).loader():
+                begun = trunk(views)
+                maps = {name: last_map(begun) for name, last_map in forward.items()}
+                embeddings.append(global_model.global_features(maps[""]).cpu().numpy())
+                for name, model in image_models.items():
+                    local = model.local_features(maps.get(name, maps[""]))
+                    locals_[name].append(local.to(torch.float16).cpu().numpy())
+        finally:
+            for model in models.values():
+                model.check_range = True
+        return np.concatenate(embeddings), {name: np.concatenate(parts) for name, parts in locals_.items()}
+
+    return features
 
 
 def _same_backbone(model: ImageModel, other: ImageModel) -> bool:
@@ -173,6 +172,7 @@ def transform_grid(
     """
     image_models = {method: model for method, (model, _) in rerankers.items()}
     matchers = {method: reranker for method, (_, reranker) in rerankers.items()}
+    features = variant_features(global_model, image_models)
     keys, found = [], []
     plain_local, plain, plain_scores = {}, None, {}
 
@@ -181,7 +181,7 @@ def transform_grid(
         found.append(metrics.hits(order, labels[queries], labels))
 
     for variant in tqdm(variants, desc="transforms", unit="variant"):
-        embedding, local = variant_features(variant, photos, global_model, image_models)
+        embedding, local = features(variant, photos)
         neighbors = exact.nearest_neighbors(embedding, shortlist)[0][queries]  # (Q, shortlist)
         first = neighbors[:, :depth]
         # The untransformed photos come first: the stage that does not see a transform takes theirs.

@@ -16,7 +16,7 @@ from waldo_utils.models.backbones import IMAGENET_MEAN
 from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact
-from waldo_utils.retrieval.features import extract_features
+from waldo_utils.retrieval.features import extract_all, extract_features
 from waldo_utils.retrieval.reranking import rerank_scores
 
 DEPTHS = (1, 5, 10, 15, 30, 50, 100)
@@ -129,9 +129,8 @@ def score_inputs(
     asked = Subset(photos, queries.tolist())
     found = {}
     for name, transform in inputs.items():
-        embedding, _ = extract_features(global_model, photos, transform)
+        (embedding, _), (_, local) = extract_all([global_model, image_model], photos, transform)
         mirrored, _ = extract_features(global_model, photos, MirrorTransform(transform))
-        _, local = extract_features(image_model, photos, transform)
         _, mirrored_local = extract_features(image_model, asked, MirrorTransform(transform))
         plain = exact.nearest_neighbors(embedding, shortlist)[0][queries]
         found[name, False] = plain, rerank_scores(reranker, local[queries], local, plain)

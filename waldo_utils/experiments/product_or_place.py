@@ -110,14 +110,12 @@ def gallery_of(study: Study, seed: int, manifest: pd.DataFrame, photos: PhotoCac
         name: of the set, for what a killed extraction leaves.
     """
     transform = TestTransform(study.global_.resize, study.global_.size)
-    co = trained.global_model(study, seed)
-    begun = artifacts.partial_path(study, f"places/{name}_CO")
-    embedding, own = features.extract_features(co, photos, transform, partial=begun)
-    local = {"CO": own}
-    for stage in STAGES:
-        begun = artifacts.partial_path(study, f"places/{name}_{stage}")
-        model = trained.local_model(study, seed, stage)
-        _, local[stage] = features.extract_features(model, photos, transform, partial=begun)
+    models = {"CO": trained.global_model(study, seed)}
+    models |= {stage: trained.local_model(study, seed, stage) for stage in STAGES}
+    begun = artifacts.partial_path(study, f"places/{name}")
+    seen = features.extract_all([*models.values()], photos, transform, partial=begun)
+    local = {kind: own for kind, (_, own) in zip(models, seen, strict=True)}
+    embedding = seen[0][0]
     average = features.average_maps(trained.start(study), photos, transform)
     count = min(study.evaluation.shortlist, len(photos) - 1)
     labels, place = manifest.label.to_numpy(), manifest.place.to_numpy()

@@ -33,24 +33,16 @@ def extract(study: Study, seed: int, split: dict[str, Split]) -> Features:
         w).
     """
     transform = TestTransform(study.global_.resize, study.global_.size)
-    start = trained.start(study)
-    seen: Features = {"untrained": {}}
-    for name, part in split.items():
-        average = features.average_maps(start, part.photos, transform)
-        _, local = features.extract_features(start, part.photos, transform)
-        seen["untrained"][name] = (exact.unit(average), local)
-    models = {"CO": trained.global_model(study, seed)}
+    models = {"untrained": trained.start(study), "CO": trained.global_model(study, seed)}
     models |= {stage: trained.local_model(study, seed, stage) for stage in STAGES}
-    for kind, model in models.items():
-        seen[kind] = {
-            name: features.extract_features(
-                model,
-                part.photos,
-                transform=transform,
-                partial=artifacts.partial_path(study, f"transfer/{kind}_{name}"),
-            )
-            for name, part in split.items()
-        }
+    seen: Features = {kind: {} for kind in models}
+    for name, part in split.items():
+        begun = artifacts.partial_path(study, f"transfer/{name}")
+        found = features.extract_all([*models.values()], part.photos, transform, partial=begun)
+        for kind, both in zip(models, found, strict=True):
+            seen[kind][name] = both
+        average = features.average_maps(models["untrained"], part.photos, transform)
+        seen["untrained"][name] = (exact.unit(average), seen["untrained"][name][1])
     return seen
 
 

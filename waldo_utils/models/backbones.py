@@ -22,10 +22,12 @@ class Backbone(nn.Module):
         size: side in pixels of the square photos that the network was trained on.
         mean, std: what photos in [0, 1] are normalized by, three values each.
         depthwise: whether it is made of depthwise convolutions, which torch computes slowly on processors.
+        trunk_names: how the names of the trunk's tensors begin.
     """
 
     channels: int
     trunk_channels: int = 3
+    trunk_names: tuple[str, ...] = ()
     size: int = 224
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
@@ -43,6 +45,10 @@ class Backbone(nn.Module):
         """Return the last (B, channels, h, w) map of normalized photos (B, 3, H, W)."""
         return self.tail(self.trunk(x))
 
+    def trunk_state(self) -> dict[str, Tensor]:
+        """Return the tensors that the trunk computes with, by name."""
+        return {key: value for key, value in self.state_dict().items() if key.startswith(self.trunk_names)}
+
 
 class ResNet50(Backbone):
     """torchvision's ResNet-50, the published backbone: stride 32, 224-pixel photos give a 7 x 7 x 2048 map.
@@ -51,6 +57,7 @@ class ResNet50(Backbone):
     """
 
     channels, trunk_channels = 2048, 1024
+    trunk_names = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.")
 
     def __init__(self):
         super().__init__()
@@ -81,6 +88,7 @@ class EfficientNetLite0(Backbone):
     depthwise = True
     blocks_of_stage = (1, 2, 2, 3, 3, 4, 1)
     trunk_stages = 5  # of them
+    trunk_names = ("conv_stem.", "bn1.", *(f"blocks.{stage}." for stage in range(trunk_stages)))
 
     def __init__(self):
         super().__init__()

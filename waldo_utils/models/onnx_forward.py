@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -32,6 +32,21 @@ def trunk_of(model: ImageModel) -> Callable[[Tensor], Tensor]:
     """Return `ImageModel.trunk_map` as a function without gradients."""
     forward = _forward(model, _TrunkMap)
     return lambda photos: forward(photos)[0]
+
+
+def shared_trunk(models: Sequence[ImageModel]) -> Callable[[Tensor], Tensor]:
+    """Return a function from photos to the trunk's maps of them, where several models have the same trunk, so
+    that it runs once for all; else, and of maps, it gives back what it gets. `features_of` and `map_of` take
+    either."""
+    first, *others = [model.backbone.trunk_state() for model in models]
+    if not (first and others and all(_equal(first, other) for other in others)):
+        return lambda batch: batch
+    trunk = trunk_of(models[0])
+    return lambda batch: trunk(batch) if batch.shape[1] == 3 else batch
+
+
+def _equal(some: dict[str, Tensor], others: dict[str, Tensor]) -> bool:
+    return some.keys() == others.keys() and all(torch.equal(some[key], others[key]) for key in some)
 
 
 class _Part(nn.Module):

@@ -12,11 +12,10 @@ from waldo_utils import ranks
 from waldo_utils.disk.resumable import ResumableArrays, fingerprint
 from waldo_utils.models.devices import device
 from waldo_utils.models.image_model import ImageModel
-from waldo_utils.models.onnx_forward import features_of, map_of
+from waldo_utils.models.onnx_forward import features_of, map_of, shared_trunk
 from waldo_utils.retrieval.batches import PhotoBatches
 
 
-@torch.no_grad()
 def extract_features(
     model: ImageModel,
     photos: Sequence[Tensor],
@@ -24,10 +23,28 @@ def extract_features(
     batch: int = 64,
     partial: Path | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the global and local features of photos; several processes share them by batches.
+    """Compute the global and local features of photos; see `extract_all`, which does it of several models.
+
+    Returns:
+        Global features (N, D) float32, unit length, and local features (N, D, h, w) float16.
+    """
+    (found,) = extract_all([model], photos, transform, batch, partial)
+    return found
+
+
+@torch.no_grad()
+def extract_all(
+    models: Sequence[ImageModel],
+    photos: Sequence[Tensor],
+    transform: Callable[[Tensor, torch.Generator], Tensor] | None,
+    batch: int = 64,
+    partial: Path | None = None,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Compute the global and local features of photos by several image models, in one pass over the photos; a
+    trunk that they share runs once. Several processes share the photos by batches.
 
     Args:
-        model: the image model; it is put into eval mode.
+        models: the image models; they are put into eval mode.
         photos: N photos, each a (3, h, w) uint8 tensor, for example a `photo_cache.PhotoCache`; or the maps
             that the model's trunk gives of them.
         transform: see `PhotoBatches`; None for maps.
@@ -37,16 +54,17 @@ def extract_features(
             photos by its name: see `artifacts.partial_path`. Processes that share the photos keep nothing.
 
     Returns:
-        Global features (N, D) float32, unit length, and local features (N, D, h, w) float16.
+        Of each model, global features (N, D) float32, unit length, and local features (N, D, h, w) float16.
 
     Raises:
         OSError: the disk has too little room for what is to be kept.
     """
-    model.eval().to(device=device(), memory_format=torch.channels_last)
+    for model in models:
+        model.eval().to(device=device(), memory_format=torch.channels_last)
     rows = np.arange(len(photos))
     parts = [rows[i : i + batch] for i in range(0, len(rows), batch)]
     content = partial and fingerprint(
-        model,
+        *models,
         type(transform).__name__,
         vars(transform) if transform else None,
         batch,
@@ -56,7 +74,7 @@ def extract_features(
     kept = ResumableArrays(partial if ranks.WORLD == 1 else None, sum(map(len, parts[own])), content)
     start = own.start + kept.done // batch
     loader = PhotoBatches(photos, parts, transform).loader(start, stop=own.stop)
-    forward = features_of(model)
+    trunk, forwards = shared_trunk(models), [features_of(model) for model in models]
     for images in tqdm(
         loader,
         initial=start,
@@ -65,10 +83,13 @@ def extract_features(
         unit="batch",
         disable=not ranks.first(),
     ):
-        embedding, local = forward(images)
-        kept.append(embedding.float().cpu().numpy(), local.to(torch.float16).cpu().numpy())
-    embedding, local = ranks.gather_arrays(kept.finish())
-    return embedding, local
+        maps, found = trunk(images), []
+        for forward in forwards:
+            embedding, local = forward(maps)
+            found += [embedding.float().cpu().numpy(), local.to(torch.float16).cpu().numpy()]
+        kept.append(*found)
+    arrays = ranks.gather_arrays(kept.finish())
+    return list(zip(arrays[::2], arrays[1::2], strict=True))
 
 
 @torch.no_grad()
