@@ -7,7 +7,6 @@ in the same run.
 """
 
 import datetime
-import io
 import json
 import os
 import platform
@@ -348,11 +347,12 @@ def gallery_needs(indexes: pd.DataFrame, reranking: pd.DataFrame, photo_bytes: i
     return pd.DataFrame(rows)
 
 
-def galleries(embedding: np.ndarray, labels: np.ndarray, sizes: tuple[int, ...]) -> dict[int, np.ndarray]:
-    """Draw galleries of several sizes, each the first part of the largest; arguments as for
-    `approximate.drawn_gallery`."""
-    largest = approximate.drawn_gallery(embedding, labels, max(sizes))
-    return {size: largest[:size] for size in sizes}
+def index_speed(embedding: np.ndarray, labels: np.ndarray, plan: Plan) -> pd.DataFrame:
+    """Compare approximate indexes (`approximate.index_table`) on drawn galleries, each the first part of the
+    largest; arguments as for `approximate.drawn_gallery`."""
+    largest = approximate.drawn_gallery(embedding, labels, max(plan.galleries))
+    queries = approximate.drawn_gallery(embedding, labels, plan.queries, seed=1)
+    return approximate.index_table({size: largest[:size] for size in plan.galleries}, queries)
 
 
 def measure(plan: Plan, embedding: np.ndarray, labels: np.ndarray) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -368,8 +368,7 @@ def measure(plan: Plan, embedding: np.ndarray, labels: np.ndarray) -> Iterator[t
     yield "speed_search", search
     yield "speed_depth", depth_growth(plan)
     yield "speed_evaluation", evaluation_cost(reranking, search, extraction_speed(plan))
-    queries = approximate.drawn_gallery(embedding, labels, plan.queries, seed=1)
-    indexes = approximate.index_table(galleries(embedding, labels, plan.galleries), queries)
+    indexes = index_speed(embedding, labels, plan)
     yield "speed_indexes", indexes
     yield "speed_galleries", gallery_needs(indexes, reranking, 2 * DIM * PLACES)
 
@@ -404,31 +403,33 @@ def save(name: str, table: pd.DataFrame, folder: Path, facts: dict[str, object])
     write_atomically(path.with_suffix(".json"), lambda partial: partial.write_text(content, encoding="utf-8"))
 
 
-def keep(study: Study, name: str, table: pd.DataFrame) -> pd.DataFrame:
-    """Save a result table of clock times, unless one of the same cases is there, and return the kept one.
+def keep(study: Study, name: str, measure: Callable[[], pd.DataFrame], asked: object = None) -> pd.DataFrame:
+    """Return a kept result table of clock times; where there is none, or one of something else, measure and
+    save it.
 
     Times differ with each run and machine. So the first measurement stays until somebody measures anew on
-    purpose (`python -m waldo_utils run --measure`), and a rerun changes no file. Cases are the columns that
-    hold no decimal numbers.
+    purpose (`python -m waldo_utils run --measure`): a rerun takes no time for it and changes no file.
+
+    Args:
+        study, name: as of `artifacts.save_table`.
+        measure: gives the table.
+        asked: what is measured, in so far as the study does not say it.
     """
     path = artifacts.results_folder(study) / "tables" / f"{name}.csv"
-    new = pd.read_csv(io.StringIO(table.to_csv(index=False)))
+    asked = repr(asked)
     try:
-        old = artifacts.load_table(study, name)
+        table = artifacts.load_table(study, name)
         facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8")).get("machine")
     except (FileNotFoundError, ValueError):  # never measured, or with other settings
         facts = None
-    if facts is None or not _cases(old).equals(_cases(new)):
-        old, facts = new, machine()
-        artifacts.save_table(study, name, table, facts)
+    if facts is None or facts.get("asked") != asked:
+        facts = machine() | {"asked": asked}
+        artifacts.save_table(study, name, measure(), facts)
+        table = artifacts.load_table(study, name)  # the same digits as every later time
     for file in (path, path.with_suffix(".json")):
         file.touch()  # an output of the notebook that ran, as the others are
     print("measured {date} on {processor}, {threads} threads, {device}, torch {torch}".format(**facts))
-    return old
-
-
-def _cases(table: pd.DataFrame) -> pd.DataFrame:
-    return table.select_dtypes(exclude="floating")
+    return table
 
 
 def kept(name: str, folder: Path = FOLDER) -> tuple[pd.DataFrame, dict[str, object]]:
