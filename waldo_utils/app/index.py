@@ -328,7 +328,7 @@ def _finish(
         approximate.save(found, output / name)
         known = {"file": name, "rows": len(store)}
     gallery = _gallery(folder, photos, store, len(store), found)
-    if known:
+    if known and "share" not in known:  # what comes later is searched exactly
         known["share"] = large_search.share_found(gallery.search)
     record["approximate"] = known
     if old is not None and all(old[key] == record[key] for key in ("photos", "features")):
