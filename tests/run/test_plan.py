@@ -49,6 +49,19 @@ def test_the_work_by_hand():
     assert third["pairs"] == 30 * (7 * 10 + 2 * 60)
 
 
+def test_a_trunk_that_models_share_runs_once():
+    shared, whole = (
+        plan.work(replace(study(), global_=replace(study().global_, views=views)), SMALL) for views in (4, 0)
+    )
+    for notebook, models in {
+        "05_evaluate_products10k": 3 * 10,  # three of four models, each of 10 photos
+        "07_depth_fusion_baselines": 3 * 50,  # the finetuned one beside CO, of each input
+        "08_product_or_place": 2 * 12 * (2 + 3) * 3 * 4,
+    }.items():
+        assert whole[notebook]["whole"] - shared[notebook]["whole"] == models
+        assert shared[notebook]["tail"] - whole[notebook]["tail"] == models
+
+
 def test_more_seeds_and_a_watched_test_are_more_work():
     three = plan.work(study(seeds=(0, 1, 2)), SMALL)["03_train_reranker"]
     assert three["pairs"] == 3 * plan.work(study(), SMALL)["03_train_reranker"]["pairs"]

@@ -62,6 +62,7 @@ TITLES = {
     "speed_evaluation": "The whole test of Stanford Online Products, predicted",
     "speed_galleries": "A million photos and more, by arithmetic",
     "speed_engines": "Search by other engines, in this process",
+    "index_scale": "An index of one's own photos, by size",
     "demo_latency": "Latency of the demo",
     "demo_servers": "What could serve the demo",
 }

@@ -96,6 +96,7 @@ def work(study: Study, size: Sizes) -> dict[str, dict[str, float]]:
     image, rerank, evaluation = study.global_, study.reranker, study.evaluation
     seeds, depth, shortlist = len(study.seeds), evaluation.depth, evaluation.shortlist
     seen = size.validation + size.test
+    whole, tail = (0, 1) if image.views else (1, 0)  # of a further model: the trunk runs once for all
     done: dict[str, dict[str, float]] = {}
 
     rendered = size.photos if study.data.source == "rendered" else 0
@@ -130,22 +131,24 @@ def work(study: Study, size: Sizes) -> dict[str, dict[str, float]]:
     part, changes = share * size.test, len(severities.variants(image.resize, image.size))
     asking = min(max(ablations.QUERIES, share * size.test_products), part)
     done["04_ablate_transforms"] = {
-        "whole": 2 * changes * part + 3 * part,  # CO and the frozen model share a backbone
+        "whole": (1 + whole) * changes * part + 3 * part,  # CO and the frozen model share a backbone
+        "tail": tail * changes * part,
         "train fresh": 3 * anchors,
         "pairs": 2 * depth * asking * (1 + 2 * changes) + 3 * depth * part,
     }
     kinds = 3 if study.data.source == "photos" else 1  # of train photos, each as many steps as all together
     done["05_evaluate_products10k"] = {
-        "whole": 5 * transfer + kinds * size.transfer_test,
+        "whole": (2 + 3 * whole) * transfer + kinds * size.transfer_test,
         "pairs": 4 * depth * size.transfer_test,
         "matched pairs": 4 * depth * size.transfer_test,
         "train CO": kinds * image.epochs * size.train,
-        "tail": kinds * ((looks + len(SHARES)) * size.validation + size.test),
+        "tail": kinds * ((looks + len(SHARES)) * size.validation + size.test) + 3 * tail * transfer,
     }
     done["06_categories_and_neighbors"] = {"pairs": 2 * seeds * depth * seen / 4}
     grid = min(depths.QUERIES, size.test) if evaluation.ablation_products else size.test
     done["07_depth_fusion_baselines"] = {
-        "whole": 3 * (3 * size.test + grid) + size.test,
+        "whole": 3 * ((2 + whole) * size.test + grid) + size.test,
+        "tail": 3 * tail * size.test,
         "pairs": 3 * 3 * shortlist * grid + depth * size.test,
         "matched pairs": seeds * 3 * depth * size.test,
         "similarities": 7 * size.test**2,
@@ -155,7 +158,8 @@ def work(study: Study, size: Sizes) -> dict[str, dict[str, float]]:
     own = min(product_or_place.MOST / max(size.test_products, 1), 1.0) * size.test
     done["08_product_or_place"] = {
         "render": sum(shared.values()),
-        "whole": 4 * sum(shared.values()),
+        "whole": (2 + 2 * whole) * sum(shared.values()),
+        "tail": 2 * tail * sum(shared.values()),
         "train frozen": study.places.epochs * anchors,
         "pairs": TRANSFORMERS * depth * (shared["test"] + own + size.validation) + 3 * learned,
         "matched pairs": MATCHINGS * depth * (shared["test"] + own + size.validation),
