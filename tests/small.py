@@ -11,6 +11,7 @@ from PIL import Image
 from waldo_utils.app import searching
 from waldo_utils.app.searching import Gallery, Models
 from waldo_utils.data.transforms import TestTransform
+from waldo_utils.experiments import published
 from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.reranker import RerankingTransformer
 
@@ -20,6 +21,17 @@ def small_models(seed=0):
     image = ImageModel("efficientnet_lite0", dim=16).eval()
     reranker = RerankingTransformer(dim=16, heads=2, layers=2, feedforward=32).eval()
     return Models(image, image, reranker, TestTransform(32, 32), 32, "random", False, f"digest{seed}")
+
+
+def published_state(seed, matcher=True):
+    """Return a state dict of the published form with random weights."""
+    torch.manual_seed(seed)
+    model, reranker = ImageModel("resnet50"), RerankingTransformer()
+    state = {published.published_name(name): value for name, value in model.state_dict().items()}
+    if matcher:
+        own = reranker.state_dict().items()
+        state |= {published.published_name(name, matcher=True): value for name, value in own}
+    return state | {"classifier.weight": torch.zeros(11318, 128), "classifier.bias": torch.zeros(11318)}
 
 
 def drawn_photo(seed, size=(48, 40)):

@@ -25,7 +25,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import EpsImagePlugin, Image
-from small import drawn_photo, small_models
+from small import drawn_photo, published_state, small_models
 
 from waldo_utils.__main__ import main
 from waldo_utils.app import index, index_files, searching
@@ -1204,15 +1204,13 @@ def test_weights_of_another_precision_are_read(tmp_path, kind):
 
 
 @pytest.fixture(scope="module")
-def published_state():
-    from test_published import published_state
-
+def checkpoint():
     return published_state(0)
 
 
 @pytest.mark.parametrize("name", ["layer3.0.bn1.running_mean", "matcher.classifier.weight", "sparse"])
-def test_a_published_checkpoint_that_is_not_finite_is_refused(tmp_path, monkeypatch, name, published_state):
-    state = dict(published_state)
+def test_a_published_checkpoint_that_is_not_finite_is_refused(tmp_path, monkeypatch, name, checkpoint):
+    state = dict(checkpoint)
     if name == "sparse":
         state["remap.weight"] = state["remap.weight"].to_sparse()
     else:
@@ -1226,10 +1224,9 @@ def test_a_published_checkpoint_that_is_not_finite_is_refused(tmp_path, monkeypa
         published.load_checkpoint(tmp_path / "c.pt")
 
 
-def test_a_checkpoint_in_double_precision_is_read(tmp_path, monkeypatch, published_state):
+def test_a_checkpoint_in_double_precision_is_read(tmp_path, monkeypatch, checkpoint):
     state = {
-        name: value.double() if value.is_floating_point() else value
-        for name, value in published_state.items()
+        name: value.double() if value.is_floating_point() else value for name, value in checkpoint.items()
     }
     monkeypatch.setattr(weight_files, "load_tensors", lambda path: state)
     model, reranker = published.load_checkpoint(tmp_path / "c.pt")

@@ -9,30 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from small import published_state
 
 from waldo_utils.__main__ import main
 from waldo_utils.data import manifests, reading, transforms
 from waldo_utils.experiments import published
 from waldo_utils.miniature.datasets import render_sop
-from waldo_utils.models.image_model import ImageModel
-from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.study import ROOT
 
 PARITY = ROOT.parent / "shared" / "parity"
 LACKS_PARITY = pytest.mark.skipif(
     not PARITY.exists(), reason="the published code's figures are not beside the project"
 )
-
-
-def published_state(seed, matcher=True):
-    """Return a state dict of the published form with random weights."""
-    torch.manual_seed(seed)
-    model, reranker = ImageModel("resnet50"), RerankingTransformer()
-    state = {published.published_name(name): value for name, value in model.state_dict().items()}
-    if matcher:
-        own = reranker.state_dict().items()
-        state |= {published.published_name(name, matcher=True): value for name, value in own}
-    return state | {"classifier.weight": torch.zeros(11318, 128), "classifier.bias": torch.zeros(11318)}
 
 
 @pytest.fixture(scope="module")
