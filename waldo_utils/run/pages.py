@@ -67,6 +67,13 @@ TITLES = {
     "demo_servers": "What could serve the demo",
 }
 
+# What a table of times does not say itself.
+NOTES = {
+    "index_scale": "`copies` are copies of the photos of Grocery Store, each computed for itself; `drawn` "
+    "are features of 1,280 numbers drawn around those of its photos. Seconds to make and to add are a whole "
+    "process's, its start included. Memory counts mapped files, which the system takes back when needed.",
+}
+
 
 def update(root: Path = ROOT, check: bool = False) -> int:
     """Write the README's tables and all pages; with `check` only compare. Returns 0, or 1 if any differs."""
@@ -227,6 +234,7 @@ def benchmarks() -> str:
             f"{key} {facts[key]}" for key in ("processor", "threads", "torch", "date") if key in facts
         )
         lines += ["", f"## {_title(name)}", "", markdown.table(table), "", f"[csv]({name}.csv) · {said}"]
+        lines += ["", NOTES[name]] if name in NOTES else []
     lines += ["", "## Memory", "", memory_table(), "", "[csv](memory.csv)", ""]
     lines.append(
         "The setting `micro_batch` trains a batch of 800 with the activations of a few photos (gradient "
