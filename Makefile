@@ -116,4 +116,4 @@ lock: $(SETUP)
 	@sed -n -E 's/^([A-Za-z0-9_.-]+==[^ \\]+)( ; ([^\\]*[^ \\]))? *\\?$$/\1\2/p' requirements.lock > constraints.txt
 
 clean:
-	rm -rf data/mini data/smoke .stamps
+	rm -rf data/mini data/mini@* data/smoke data/smoke@* .stamps
