@@ -153,3 +153,9 @@ def test_what_a_profile_runs_of_the_reported_data_hangs_on_its_settings_alone():
     assert ran["paper"] == ["run"] * 3
     assert ran["sop"] == ["run", "not run", "not run"]
     assert all(ran[name] == ["not run"] * 3 for name in ("mini", "photos", "smoke", "rehearsal"))
+
+
+def test_rows_of_equal_names_are_shown():
+    part = pd.DataFrame({"share": [0.25, 1.0], "R@1": [0.5, 0.75]})
+    html = tables.percent(pd.concat([part, part])).to_html()
+    assert html.count("75.00") == 2

@@ -244,7 +244,9 @@ def percent(table: pd.DataFrame):
     """Return the table styled for display: fractions in per cent, with their 95 % intervals in brackets.
 
     A column with neighbors `... low` and `... high` takes them in; figures that are missing are "not run".
+    Rows may have equal names, which are not shown.
     """
+    table = table.reset_index(drop=True)
     shown = pd.DataFrame(index=table.index)
     bounds = {c: (f"{c} low", f"{c} high") for c in table.columns} | {"difference": ("low", "high")}
     bounds = {c: pair for c, pair in bounds.items() if set(pair) <= set(table.columns)}
