@@ -17,9 +17,9 @@ from waldo_utils.evaluation import reported
 from waldo_utils.experiments import methods
 from waldo_utils.run import pipeline
 from waldo_utils.speed import benchmark
-from waldo_utils.study import ROOT, find_profile
+from waldo_utils.study import PROFILES, ROOT
 
-STUDY = find_profile("smoke@2")  # two seeds, so that what joins seeds is run too
+STUDY = PROFILES["smoke"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -241,7 +241,7 @@ def papermill(notebook, folder, profile):
 
 
 def test_a_notebook_runs_by_hand_from_any_folder(tmp_path):
-    ended = papermill("09_results.ipynb", tmp_path, STUDY.name)
+    ended = papermill("09_results.ipynb", tmp_path, "smoke")
     assert ended.returncode == 0, ended.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["out.ipynb"]  # what it writes goes where it belongs
     last = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[-1]
@@ -267,7 +267,7 @@ def test_a_notebook_can_be_stepped_through_where_it_lies(monkeypatch):
     with client.setup_kernel():
         for index, cell in enumerate(notebook.cells):
             if cell.metadata.get("tags") == ["parameters"]:
-                cell.source = f'profile = "{STUDY.name}"'
+                cell.source = 'profile = "smoke"'
             client.execute_cell(cell, index)
     assert "differences in recall@1" in notebook.cells[-1].outputs[0].data["text/markdown"]
     assert set((ROOT / "notebooks").iterdir()) == there
@@ -277,10 +277,10 @@ def test_a_killed_second_run_gives_the_same_tables_and_weights_byte_for_byte(tmp
     project = torture.copy_project(tmp_path)
     data = data_folder(STUDY)
     for name in ("data", "photos", "global", "stamps"):
-        shutil.copytree(data / name, project / "data" / STUDY.name / name)
+        shutil.copytree(data / name, project / "data" / "smoke" / name)
     for checkpoint in project.rglob("*.pt"):
         checkpoint.unlink()
-    only = ["-m", "waldo_utils", "run", "--profile", STUDY.name, "--only", "02_train_global"]
+    only = ["-m", "waldo_utils", "run", "--profile", "smoke", "--only", "02_train_global"]
     assert len(torture.torture(project, only, kills=1, rng=random.Random(2), longest=8)) == 1
     for name in ("global", "selection"):
         table = results_folder(STUDY) / "tables" / f"{name}.csv"

@@ -65,7 +65,6 @@ class Plan:
 _TINY = Plan((1_000,), (200, 400), 20, 60, 1, 2, (64,))
 PLANS = {
     "smoke": _TINY,
-    "smoke@2": _TINY,
     "rehearsal": _TINY,
     "default": Plan((10_000, 30_000), (2_000, 4_000, 8_000, 16_000), 200, 750, 4, 3, (128, 400)),
     "full": Plan(
