@@ -30,7 +30,8 @@ def contents(folder):
 
 
 def test_two_runs_leave_the_same_bytes(folders):  # noqa: F811
-    write_notebook(folders.notebooks / "01_first.ipynb", SHOWN, "print('end')")
+    slowly = "import time\nprint('the', flush=True)\ntime.sleep(0.5)\nprint('end')"
+    write_notebook(folders.notebooks / "01_first.ipynb", SHOWN, slowly)
     assert pipeline.run(STUDY, folders=folders, stages=STAGES[:1]) == 0
     first = contents(folders.results)
     assert pipeline.run(STUDY, force=True, folders=folders, stages=STAGES[:1]) == 0
@@ -41,6 +42,7 @@ def test_two_runs_leave_the_same_bytes(folders):  # noqa: F811
     assert copy.metadata.papermill == {"parameters": {"profile": "smoke"}}
     outputs = [output for cell in copy.cells for output in cell.get("outputs", [])]
     assert [output.get("name") for output in outputs] == [None, None, None, None, "stdout"]
+    assert outputs[-1].text == "the\nend\n"
     assert "color: red" in outputs[0].data["text/html"]
     assert outputs[1].data["text/plain"] == "<object>"
 

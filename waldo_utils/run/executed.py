@@ -15,8 +15,9 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 def settle(path: Path) -> None:
     """Rewrite an executed notebook so that the same results give the same bytes.
 
-    Left out: times, progress bars and warnings (they were shown while it ran), widgets, versions, paths, and
-    random names of cells and tables. A notebook that was cut short in the middle of a write stays as it is.
+    Left out: times, progress bars and warnings (they were shown while it ran), widgets, versions, paths,
+    random names of cells and tables, and in how many pieces something was printed. A notebook that was cut
+    short in the middle of a write stays as it is.
     """
     import nbformat
 
@@ -29,7 +30,7 @@ def settle(path: Path) -> None:
             cell.id = f"cell-{number}"
             cell.metadata = {"tags": tags} if (tags := cell.metadata.get("tags")) else {}
             if cell.cell_type == "code":
-                cell.outputs = [output for output in cell.outputs if not _passing(output)]
+                cell.outputs = _joined([output for output in cell.outputs if not _passing(output)])
                 for place, output in enumerate(cell.outputs):
                     _rename(output, f"T_{number:03d}{place:02d}")
         nbformat.write(notebook, path)
@@ -39,6 +40,17 @@ def _passing(output: dict) -> bool:
     """Return whether an output says something of its run only: a progress bar, a warning, or a widget, which
     is nothing without its kernel."""
     return output.get("name") == "stderr" or WIDGET in output.get("data", {})
+
+
+def _joined(outputs: list[dict]) -> list[dict]:
+    """Join what was printed in a row: a kernel sends it in pieces that hang on the clock."""
+    joined: list[dict] = []
+    for output in outputs:
+        if joined and "name" in output and joined[-1].get("name") == output["name"]:
+            joined[-1]["text"] = "".join([*joined[-1]["text"], *output["text"]])
+        else:
+            joined.append(output)
+    return joined
 
 
 def _rename(output: dict, name: str) -> None:
