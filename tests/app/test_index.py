@@ -14,7 +14,7 @@ from small import drawn_photo, small_models
 
 from waldo_utils.__main__ import main
 from waldo_utils.app import index, index_files, rejection, searching
-from waldo_utils.retrieval import feature_store
+from waldo_utils.retrieval import feature_store, large_search
 from waldo_utils.study import ROOT
 
 
@@ -224,7 +224,12 @@ def test_a_photo_that_grows_while_it_is_read_is_left_out_until_it_is_whole(
 
 
 def test_a_large_index_is_searched_approximately_and_says_so(tmp_path, models, monkeypatch):
+    measured, share_found = [], large_search.share_found
+    monkeypatch.setattr(
+        large_search, "share_found", lambda search: measured.append(search) or share_found(search)
+    )
     monkeypatch.setattr(index, "LARGE", 1)
+    monkeypatch.setattr(index, "NEW", 0.1)
     many = labelled_folder(tmp_path / "photos", products=12, photos=4)
     index.update(many, tmp_path / "index", models, "mini")
     opened = index.open_index(tmp_path / "index", models)
@@ -241,6 +246,7 @@ def test_a_large_index_is_searched_approximately_and_says_so(tmp_path, models, m
         index.update(many, tmp_path / "index", models, "mini")
         opened = index.open_index(tmp_path / "index", models)
     assert len(list((tmp_path / "index").glob("approximate-*"))) == 1
+    assert len(measured) == 1  # when the approximate index was built
 
 
 def test_other_models_are_refused_and_index_anew(folder, tmp_path, models, computed):

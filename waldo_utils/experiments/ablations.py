@@ -18,7 +18,7 @@ from waldo_utils.experiments.severities import ONE_LEVEL, SEVERITIES, Variant
 from waldo_utils.models import trained
 from waldo_utils.models.devices import device
 from waldo_utils.models.image_model import ImageModel
-from waldo_utils.models.onnx_forward import map_of, shared_trunk
+from waldo_utils.models.onnx_forward import map_of, same_tensors, shared_trunk
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact
 from waldo_utils.retrieval.batches import PhotoBatches
@@ -77,7 +77,10 @@ def variant_features(
     models = {"": global_model, **image_models}
     for model in models.values():
         model.eval().to(device=device(), memory_format=torch.channels_last)
-    shares = {name: _same_backbone(model, global_model) for name, model in image_models.items()}
+    backbone = global_model.backbone.state_dict()
+    shares = {
+        name: same_tensors(model.backbone.state_dict(), backbone) for name, model in image_models.items()
+    }
     trunk = shared_trunk([*models.values()])
     forward = {name: map_of(model) for name, model in models.items() if not shares.get(name)}
 
@@ -101,11 +104,6 @@ def variant_features(
         return np.concatenate(embeddings), {name: np.concatenate(parts) for name, parts in locals_.items()}
 
     return features
-
-
-def _same_backbone(model: ImageModel, other: ImageModel) -> bool:
-    mine, theirs = model.backbone.state_dict(), other.backbone.state_dict()
-    return all(torch.equal(mine[key], theirs[key]) for key in theirs)
 
 
 def scores_beside(

@@ -12,7 +12,7 @@ from waldo_utils.models.devices import autocast, device
 from waldo_utils.models.image_model import ImageModel
 
 OPSET = 17
-PART = 8  # photos at once: as fast as 64, and a forward holds a tenth of the memory
+PART = 8  # photos at once: as fast as 64, in less memory
 Forward = Callable[[Tensor], tuple[Tensor, ...]]
 
 
@@ -39,13 +39,14 @@ def shared_trunk(models: Sequence[ImageModel]) -> Callable[[Tensor], Tensor]:
     that it runs once for all; else, and of maps, it gives back what it gets. `features_of` and `map_of` take
     either."""
     first, *others = [model.backbone.trunk_state() for model in models]
-    if not (first and others and all(_equal(first, other) for other in others)):
+    if not (first and others and all(same_tensors(first, other) for other in others)):
         return lambda batch: batch
     trunk = trunk_of(models[0])
     return lambda batch: trunk(batch) if batch.shape[1] == 3 else batch
 
 
-def _equal(some: dict[str, Tensor], others: dict[str, Tensor]) -> bool:
+def same_tensors(some: dict[str, Tensor], others: dict[str, Tensor]) -> bool:
+    """Return whether two state dicts have the same names and values."""
     return some.keys() == others.keys() and all(torch.equal(some[key], others[key]) for key in some)
 
 

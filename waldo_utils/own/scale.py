@@ -118,6 +118,16 @@ def in_process(step: str, *arguments: object) -> list[float]:
     return [time.perf_counter() - clock, *(float(number) for number in shown.split())]
 
 
+def make(kind: str, source: Path, work: Path, output: Path, photos: int) -> list[float]:
+    """Make or lengthen an index of so many photos of a kind, "copies" or "drawn"; return what `in_process`
+    does."""
+    if kind == "drawn":
+        return in_process("drawn", work / "source", output, photos)
+    folder = work / f"photos of {output.name}"
+    write_copies(source, folder, photos)
+    return in_process("photos", folder, output)
+
+
 def measure(source: Path, copies: list[int], drawn: list[int], work: Path, results: Path) -> pd.DataFrame:
     """Measure galleries of both kinds in several sizes, and write `index_scale.csv` after each.
 
@@ -129,21 +139,14 @@ def measure(source: Path, copies: list[int], drawn: list[int], work: Path, resul
     in_process("photos", source, work / "source")
     rows = []
     for kind, photos in [("copies", size) for size in copies] + [("drawn", size) for size in drawn]:
-        output, folder = work / f"{kind}{photos}", work / f"photos{photos}"
-
-        def make(photos: int, kind: str = kind, output: Path = output, folder: Path = folder) -> list[float]:
-            if kind == "drawn":
-                return in_process("drawn", work / "source", output, photos)
-            write_copies(source, folder, photos)
-            return in_process("photos", folder, output)
-
-        made, written = make(photos)
+        output = work / f"{kind}{photos}"
+        made, written = make(kind, source, work, output, photos)
         _, searched, opened, middle, slow, share = in_process("look", output)
         size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
         rows.append(
             {
                 "features": kind, "photos": photos, "make s": made, "make MB": written,
-                f"add {ADDED} s": make(photos + ADDED)[0], "open s": opened,
+                f"add {ADDED} s": make(kind, source, work, output, photos + ADDED)[0], "open s": opened,
                 "search p50 ms": middle, "search p95 ms": slow, "exact neighbors": share,
                 "search MB": searched, "bytes per photo": size / photos,
             }
