@@ -65,11 +65,12 @@ def train(photos, folder, epochs, model=None, validate=lambda: 0.5, settings=IMA
 
 
 def test_the_global_model_learns(photos, tmp_path):
-    settings = replace(IMAGE, start="imagenet", batch=16)
+    settings = replace(IMAGE, start="imagenet", batch=16, learning_rate=5e-4)
     model = starting_weights.image_model(settings)
     _, log = train(photos, tmp_path, epochs=24, model=model, settings=settings)
     assert log.epoch.tolist() == list(range(25))
-    assert log.loss.iloc[-5:].mean() < 0.5 * log.loss.iloc[1]  # 0.1 to 0.2 of it, whatever the roundings
+    # At most 0.007 of it in 24 trainings (8 seeds, 3 instruction sets); at 3e-3 it hangs on the roundings.
+    assert log.loss.iloc[-5:].mean() < 0.5 * log.loss.iloc[1]
 
 
 class Failing(Photos):
