@@ -104,6 +104,7 @@ def test_rooms_and_notebooks_come_from_the_package_and_its_notebooks():
 def test_a_profile_s_row_says_what_its_run_took(tmp_path, monkeypatch):
     monkeypatch.setattr(readme, "ROOT", tmp_path)
     assert "| `mini` | rendered products | not measured |" in readme.profile_table()
+    assert "| `mini@3` | rendered products, 3 seeds | not measured |" in readme.profile_table()
     resources.keep(tmp_path / "results" / "mini", {"01": 1.6, "02": 18.61}, 2.44)
     assert re.search(
         r"\| `mini` \| rendered products \| 20 min, 2.4 GB, \d+ threads \|", readme.profile_table()

@@ -152,7 +152,7 @@ def profile_table() -> str:
     """Return the profiles whose results are kept: what each is, and what its run took where that was
     measured."""
     cells = []
-    for name in SHOWN:
+    for name in KEPT:
         took = [
             f"{row.minutes:.0f} min, {row['peak GB']:.1f} GB, {row.threads} threads"
             for _, row in resources.table(ROOT / "results" / name).iterrows()
