@@ -33,7 +33,7 @@ def engine_table(gallery: np.ndarray, queries: np.ndarray, repeats: int = 3) -> 
     true, _ = exact.nearest_neighbors(queries, K, gallery)
     calls: dict[tuple[str, int], Callable[[], np.ndarray]] = {}
     built: dict[str, float] = {}
-    calls["exact (numpy)", 0] = lambda: _each(lambda q: exact.nearest_neighbors(q, K, gallery)[0], queries)
+    calls["exact", 0] = lambda: _each(lambda q: exact.nearest_neighbors(q, K, gallery)[0], queries)
     for factory in FAISS:
         begin = time.perf_counter()
         index = approximate.build(gallery, factory)

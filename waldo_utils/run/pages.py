@@ -69,6 +69,8 @@ TITLES = {
 
 # What a table of times does not say itself.
 NOTES = {
+    "speed_engines": "One query at a time. `exact` is the study's own search: it checks all features of the "
+    "gallery at each call, which costs more than to compare them.",
     "index_scale": "`copies` are copies of the photos of Grocery Store, each computed for itself; `drawn` "
     "are features of 1,280 numbers drawn around those of its photos. Seconds to make and to add are a whole "
     "process's, its start included. Memory counts mapped files, which the system takes back when needed.",
