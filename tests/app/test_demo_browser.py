@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from small import drawn_photo
 
-from waldo_utils.app.demo_pictures import await_page, drag
+from waldo_utils.app.demo_pictures import PANELS, WIDTH, await_page, drag, session
 from waldo_utils.study import ROOT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -429,6 +429,17 @@ def test_a_visit_costs_next_to_nothing_and_takes_no_process(visited, served):
     assert process.memory_info().rss - before < 5 * 10 * 2**20
     for other in others:
         other.close()
+
+
+def test_pictures_are_taken_of_every_step(visited, served):
+    page = visited[0].context.browser.new_page(viewport={"width": WIDTH, "height": 860})
+    page.set_default_timeout(PATIENCE)
+    buffer = io.BytesIO()
+    drawn_photo(3).save(buffer, "JPEG")
+    shots = session(page, served[0], 0, buffer.getvalue())
+    page.close()
+    assert len(shots) == len({shot.tobytes() for shot in shots}) == len(PANELS)
+    assert {shot.width for shot in shots} == {WIDTH}
 
 
 def test_a_page_whose_server_has_ended_says_so(visited, served):

@@ -1,8 +1,8 @@
 """Take the pictures of the demo in use, in an installed Chromium: `python -m waldo_utils.app.demo_pictures`.
 
-For each profile whose notebooks have run, the page of `make demo` is opened, an example chosen, a box drawn
-and resized, a match compared and a validation photo uploaded. The example is the first whose product the
-reranker puts first. The screenshots and a strip of the first session go to `results/demo`.
+The page of a profile whose notebooks have run is opened, an example chosen, a box drawn and resized, a match
+compared and a validation photo uploaded. The example is the first whose product the reranker puts first. The
+screenshots go side by side to `results/demo/PROFILE.jpg`.
 """
 
 import argparse
@@ -16,7 +16,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import psutil
 from PIL import Image, ImageDraw, ImageFont
@@ -28,16 +27,20 @@ from waldo_utils.run import pipeline
 from waldo_utils.study import ROOT, Study
 
 FOLDER = ROOT / "results" / "demo"
-PANELS = {
-    "1_example": "1  Choose or upload a photo",
-    "2_box": "2  Drag a box: the matches follow",
-    "3_resized": "3  Move or resize the box",
-    "4_pair": "4  Compare a match: what matched where",
-}
-COLORS, LARGEST, WIDTH = 96, 300_000, 1280  # of a screenshot: colors, bytes, pixels
+PANELS = (
+    "1  Choose or upload a photo",
+    "2  Drag a box: the matches follow",
+    "3  Compare a match: what matched where",
+    "4  A product that is not in the gallery",
+)
+WIDTH, QUALITY = 1280, 85  # of a screenshot in pixels; of the JPEG
 START, DRAWN, RESIZED = (0.08, 0.1), (0.72, 0.75), (0.92, 0.92)  # corners of the box, as shares of the photo
-STRIP, STRIP_LARGEST, TALL = 640, 500_000, 0.7  # width of a panel in pixels, bytes, height by width
+STRIP, TALL = 900, 0.75  # width of a panel in pixels, height by width
 PATIENCE = 300_000  # milliseconds
+# All that is not folded away is fetched, below the screen's edge too.
+LOADED = """[...document.querySelectorAll("#shown, .card img, .pair img")]
+    .filter(one => one.checkVisibility())
+    .every(one => { one.loading = "eager"; return one.complete; })"""
 
 
 @contextmanager
@@ -93,8 +96,8 @@ def drag(page, start: tuple[float, float], end: tuple[float, float]) -> None:
     page.mouse.up()
 
 
-def session(page, address: str, example: int, stranger: bytes) -> dict[str, Image.Image]:
-    """Use the page as a visitor would and return its pictures by name.
+def session(page, address: str, example: int, stranger: bytes) -> list[Image.Image]:
+    """Use the page as a visitor would and return a picture for each of `PANELS`.
 
     Args:
         page: of Playwright.
@@ -102,15 +105,12 @@ def session(page, address: str, example: int, stranger: bytes) -> dict[str, Imag
         example: its place among the page's examples.
         stranger: a JPEG of a product that is not in the gallery.
     """
-    shots = {}
+    shots = []
 
-    def shot(name: str) -> None:
-        page.wait_for_function(
-            "[...document.querySelectorAll('#shown, .card img, .pair img')]"
-            ".every(one => one.complete || !one.offsetParent)"
-        )
+    def shot() -> None:
+        page.wait_for_function(LOADED)
         page.wait_for_timeout(500)
-        shots[name] = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
+        shots.append(Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB"))
 
     def wait(text: str) -> None:
         page.wait_for_function("text => document.getElementById('status').innerText.includes(text)", arg=text)
@@ -120,7 +120,7 @@ def session(page, address: str, example: int, stranger: bytes) -> dict[str, Imag
     page.get_by_label("Example").select_option(index=example + 1)  # the first option is none
     page.wait_for_timeout(1000)
     wait("the whole photo")
-    shot("1_example")
+    shot()
     photo = page.locator("#photo").bounding_box()
 
     def place(x: float, y: float) -> tuple[float, float]:
@@ -128,7 +128,7 @@ def session(page, address: str, example: int, stranger: bytes) -> dict[str, Imag
 
     drag(page, place(*START), place(*DRAWN))
     wait("a box of")
-    shot("2_box")
+    shot()
     before = page.locator("#status").inner_text()
     drag(page, place(*DRAWN), place(*RESIZED))
     page.wait_for_function(
@@ -137,38 +137,27 @@ def session(page, address: str, example: int, stranger: bytes) -> dict[str, Imag
         " && document.getElementById('status').innerText !== before",
         arg=before,
     )
-    shot("3_resized")
     page.get_by_role("button", name="Compare 1", exact=True).first.click()
     page.get_by_role("img", name="The query and match 1").wait_for()
-    shot("4_pair")
+    shot()
     page.set_input_files("#file", [{"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": stranger}])
     page.wait_for_function("document.querySelectorAll('.card.same, .card.other').length == 0")
     wait("the whole photo")
-    shot("5_upload")
+    shot()
     return shots
 
 
-def save(picture: Image.Image, path: Path, largest: int) -> None:
-    """Write a picture as a PNG with few colors, fewer where it would be larger than `largest` bytes."""
-    colors, content = COLORS, b""
-    while not content or (len(content) > largest and colors > 16):
-        buffer = io.BytesIO()
-        picture.quantize(colors, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
-        content, colors = buffer.getvalue(), colors * 2 // 3
-    artifacts.write_atomically(path, lambda partial: partial.write_bytes(content))
-
-
-def strip(shots: dict[str, Image.Image]) -> Image.Image:
+def strip(shots: list[Image.Image]) -> Image.Image:
     """Return the tops of the panels side by side in two rows, each under its caption."""
-    font = ImageFont.load_default(size=20)
+    font = ImageFont.load_default(size=28)
+    height = round(STRIP * TALL)
     tiles = []
-    for name, caption in PANELS.items():
-        height = round(WIDTH * TALL)
-        part = shots[name].crop((0, 0, WIDTH, height))
-        part = part.resize((STRIP, round(height * STRIP / WIDTH)), Image.Resampling.LANCZOS)
-        tile = Image.new("RGB", (STRIP, part.height + 34), "white")
-        tile.paste(part, (0, 34))
-        ImageDraw.Draw(tile).text((6, 4), caption, fill="#222222", font=font)
+    for shot, caption in zip(shots, PANELS, strict=True):
+        part = Image.new("RGB", (WIDTH, round(WIDTH * TALL)), "white")
+        part.paste(shot)
+        tile = Image.new("RGB", (STRIP, height + 44), "white")
+        tile.paste(part.resize((STRIP, height), Image.Resampling.LANCZOS), (0, 44))
+        ImageDraw.Draw(tile).text((6, 6), caption, fill="#222222", font=font)
         tiles.append(tile)
     height = tiles[0].height
     whole = Image.new("RGB", (2 * STRIP + 16, 2 * height + 16), "white")
@@ -203,12 +192,12 @@ def stranger(study: Study) -> bytes:
 
 
 def main() -> int:
-    """Take the pictures of each profile and write the strip from the first."""
+    """Take the pictures of a profile's page and write them as one."""
     from playwright.sync_api import sync_playwright
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--profiles", nargs="+", default=["photos", "mini"], help="default: photos mini")
-    names = parser.parse_args().profiles
+    parser.add_argument("--profile", default="photos", help="default: photos")
+    study = pipeline.find_profile(parser.parse_args().profile)
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         print("error: there is no chromium on the PATH: install one", file=sys.stderr)
@@ -218,19 +207,14 @@ def main() -> int:
             executable_path=chromium,
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
-        for name in names:
-            page = browser.new_page(viewport={"width": WIDTH, "height": 860})
-            page.set_default_timeout(PATIENCE)
-            study = pipeline.find_profile(name)
-            with served(name) as (address, _):
-                shots = session(page, address, found_example(study), stranger(study))
-                for title, picture in shots.items():
-                    save(picture, FOLDER / f"{name}_{title}.png", LARGEST)
-                if name == names[0]:
-                    save(strip(shots), FOLDER / "strip.png", STRIP_LARGEST)
-                page.close()
-            print(f"{name}: {len(shots)} pictures in {FOLDER}", flush=True)
+        page = browser.new_page(viewport={"width": WIDTH, "height": 860})
+        page.set_default_timeout(PATIENCE)
+        with served(study.name) as (address, _):
+            picture = strip(session(page, address, found_example(study), stranger(study)))
         browser.close()
+    path = FOLDER / f"{study.name}.jpg"
+    artifacts.write_atomically(path, lambda partial: picture.save(partial, "JPEG", quality=QUALITY))
+    print(path)
     return 0
 
 
