@@ -131,7 +131,7 @@ def test_the_plan_is_printed_with_what_was_measured(monkeypatch, capsys):
     assert command_line.main(["plan", "--profile", "sop"]) == 0
     said = capsys.readouterr().out
     assert "sop: 120,053 photos (53,596 train, 5,955 validation, 60,502 test), predicted for a finger" in said
-    assert "03_train_reranker" in said and "hours" in said and "not counted: the raw photos" in said
+    assert "03_train_reranker" in said and "hours" in said and "not counted: the raw photos, mapped" in said
     assert "sop" in PROFILES
 
 

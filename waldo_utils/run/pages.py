@@ -212,9 +212,15 @@ def benchmarks() -> str:
     lines = [WRITTEN, "# Speed and memory", ""]
     lines.append(
         "One machine's each, kept until they are measured anew: `make study MEASURE=1`, "
-        "`python -m waldo_utils benchmark --full`, `make memory`, `make demo-latency`. Only ratios travel."
+        "`python -m waldo_utils benchmark --full`, `python -m waldo_utils.own.scale FOLDER`, `make memory`, "
+        "`make demo-latency`. Only ratios travel."
     )
-    lines += ["", "## What a whole run took", "", resource_table(), "", "## Reranking", "", speed_table(), ""]
+    lines += ["", "## What a whole run took", "", resource_table(), ""]
+    lines.append(
+        "`peak GB` is of the notebook that needed most, mapped files included, whose memory the system takes "
+        "back when it is needed."
+    )
+    lines += ["", "## Reranking", "", speed_table(), ""]
     lines.append(
         "The textbook module is the published loop's way: every token of every layer, one rank at a time, "
         "3,000 pairs at once. Half of its time goes into memory: glibc asks the system anew for each large "

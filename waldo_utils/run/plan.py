@@ -233,7 +233,7 @@ def report(study: Study, seconds: float = rates.SECONDS) -> str:
             "",
             (
                 f"{total}{table['memory GB'].max():.1f} GB of memory at the peak; not counted: the raw"
-                f" photos, and {', '.join(UNCOUNTED)}"
+                f" photos, mapped files, whose memory the system takes back, and {', '.join(UNCOUNTED)}"
             ),
         ]
     )
