@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from small import drawn_photo
 
-from waldo_utils.app.demo_pictures import PANELS, WIDTH, await_page, drag, session
+from waldo_utils.app.demo_pictures import LOADED, PANELS, WIDTH, await_page, drag, session
 from waldo_utils.study import ROOT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -98,6 +98,12 @@ def _shot(page, name):
 
 def _status(page, text):
     page.wait_for_function("text => document.getElementById('status').innerText.includes(text)", arg=text)
+
+
+def _choose(page, example):
+    page.evaluate("document.getElementById('status').textContent = ''")  # it tells of the former answer
+    page.get_by_label("Example").select_option(index=example)
+    _status(page, "with the whole photo")
 
 
 def _upload(page, name, content):
@@ -247,8 +253,7 @@ def test_a_file_that_is_no_photo_takes_the_former_answer_away_and_leaves_the_pag
     assert page.locator(".card").count() == 0
     assert page.locator("#photo").is_hidden()
     _shot(page, "4_no_photo")
-    page.get_by_label("Example").select_option(index=2)
-    _status(page, "with the whole photo")
+    _choose(page, 2)
     assert outside == []
 
 
@@ -372,8 +377,7 @@ def test_on_a_phone_nothing_is_cut_and_a_comparison_opens_below_its_card(visited
     page, _ = visited
     before = page.viewport_size
     page.set_viewport_size({"width": 400, "height": 800})
-    page.get_by_label("Example").select_option(index=1)
-    _status(page, "with the whole photo")
+    _choose(page, 1)
     page.wait_for_timeout(500)
     _shot(page, "5_phone")
     cut = page.evaluate(
@@ -398,8 +402,7 @@ def test_on_a_phone_nothing_is_cut_and_a_comparison_opens_below_its_card(visited
 def test_in_a_dark_theme_words_are_light_on_dark(visited):
     page, _ = visited
     page.emulate_media(color_scheme="dark")
-    page.get_by_label("Example").select_option(index=2)
-    _status(page, "with the whole photo")
+    _choose(page, 2)
     _shot(page, "7_dark")
     for part in ("h1", "#status", ".card p", "#whole", "#example"):
         text, behind = page.eval_on_selector(
@@ -437,6 +440,12 @@ def test_pictures_are_taken_of_every_step(visited, served):
     buffer = io.BytesIO()
     drawn_photo(3).save(buffer, "JPEG")
     shots = session(page, served[0], 0, buffer.getvalue())
+    folded = f'<details><p class="card"><img loading="lazy" src="{served[0]}thumbnail/9?fresh"></p></details>'
+    page.set_content(folded)
+    assert not page.locator("img").evaluate("one => one.complete") and page.evaluate(LOADED)
+    page.locator("details").evaluate("one => { one.open = true; }")
+    page.wait_for_function(LOADED)
+    assert page.locator("img").evaluate("one => one.complete")
     page.close()
     assert len(shots) == len({shot.tobytes() for shot in shots}) == len(PANELS)
     assert {shot.width for shot in shots} == {WIDTH}
