@@ -81,7 +81,10 @@ def test_every_score_gives_a_row_alone_and_with_the_global_score():
     score = lambda local, neighbors: np.tile(-np.arange(neighbors.shape[1], dtype=float), (5, 1))[:, ::-1]  # noqa: E731
     known = {"known": np.zeros((5, 4))}
     one = gallery(local={"CO": None}, known=known, untrained=BY_PRODUCT)
-    found = pop.orders(one, {"turned": ("CO", score), "known": ("CO", None)}, (one,), depth=4)
+    scored = {"turned": ("CO", score), "known": ("CO", None)}
+    chosen = pop.chosen_weights(scored, (one,), depth=4)
+    assert [*chosen] == [*scored]
+    found = pop.orders(one, scored, chosen, depth=4)
     assert list(found) == [*pop.GLOBAL, "turned", "turned + global score", "known", "known + global score"]
     np.testing.assert_array_equal(found["turned"], BY_PLACE[:, ::-1])
     np.testing.assert_array_equal(found["known"], BY_PLACE)

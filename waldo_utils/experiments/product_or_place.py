@@ -267,8 +267,25 @@ def _without_lengths(transformer: RerankingTransformer) -> Score:
     return score
 
 
+def chosen_weights(
+    scored: dict[str, tuple[str, Score]], galleries: tuple[Gallery, ...], depth: int
+) -> dict[str, float]:
+    """Return method -> the weight of the global similarity added to its score, chosen on some galleries, all
+    together.
+
+    Args:
+        scored: as of `scores`.
+        galleries: of validation products.
+        depth: neighbors that are reordered.
+    """
+    return {
+        name: chosen_weight(galleries, [_rated(one, name, *by, depth) for one in galleries], depth)
+        for name, by in scored.items()
+    }
+
+
 def orders(
-    gallery: Gallery, scored: dict[str, tuple[str, Score]], chosen_on: tuple[Gallery, ...], depth: int
+    gallery: Gallery, scored: dict[str, tuple[str, Score]], chosen: dict[str, float], depth: int
 ) -> dict[str, np.ndarray]:
     """Return method -> (N, K) neighbors in its order: the global ones, and each score alone and with the
     global similarity added.
@@ -276,24 +293,24 @@ def orders(
     Args:
         gallery: whose shortlists are reordered.
         scored: as of `scores`.
-        chosen_on: galleries that the weight of the global similarity is chosen on, all together.
+        chosen: as of `chosen_weights`.
         depth: neighbors that are reordered.
     """
     found = {"CO": gallery.neighbors}
     if gallery.untrained is not None:
         found = {GLOBAL[0]: gallery.untrained} | found
-    for name, (stage, score) in scored.items():
-
-        def rate(one: Gallery, name: str = name, stage: str = stage, score: Score = score) -> np.ndarray:
-            if name in one.known:
-                return one.known[name][:, :depth]
-            return score(one.local[stage], one.neighbors[:, :depth])
-
-        ours, similarities = rate(gallery), gallery.similarities[:, :depth]
-        weight = chosen_weight(chosen_on, [rate(one) for one in chosen_on], depth)
+    for name, by in scored.items():
+        ours, similarities = _rated(gallery, name, *by, depth), gallery.similarities[:, :depth]
         found[name] = exact.reorder(gallery.neighbors, ours)
-        found[name + WITH] = exact.reorder(gallery.neighbors, ours + weight * similarities)
+        found[name + WITH] = exact.reorder(gallery.neighbors, ours + chosen[name] * similarities)
     return found
+
+
+def _rated(gallery: Gallery, name: str, stage: str, score: Score, depth: int) -> np.ndarray:
+    """Return the (N, depth) scores of a method, those that are known as they are."""
+    if name in gallery.known:
+        return gallery.known[name][:, :depth]
+    return score(gallery.local[stage], gallery.neighbors[:, :depth])
 
 
 def chosen_weight(galleries: tuple[Gallery, ...], scored: list[np.ndarray], depth: int) -> float:
