@@ -140,7 +140,7 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path):
 
 
 def test_the_table_is_the_slow_loops(checkpoints, sop, monkeypatch):
-    monkeypatch.setattr("waldo_utils.models.onnx_forward.autocast", contextlib.nullcontext)
+    monkeypatch.setattr("waldo_utils.models.inference.autocast", contextlib.nullcontext)
     monkeypatch.setattr("waldo_utils.retrieval.reranking.autocast", contextlib.nullcontext)
     table, provenance = published.evaluate(
         checkpoints / "rerank.pt", checkpoints / "global.pt", sop, depth=5, resamples=50

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from waldo_utils.models import backbones, onnx_forward, starting_weights
+from waldo_utils.models import backbones, inference, starting_weights
 from waldo_utils.models.image_model import ImageModel
 from waldo_utils.study import GlobalStage
 
@@ -147,25 +147,25 @@ def test_absent_weights_of_timm_are_told_in_one_line(monkeypatch):
     assert "advice" not in str(error.value)
 
 
-def test_onnx_runtime_gives_the_eager_network_s_numbers(lite0, monkeypatch):
+def test_openvino_gives_the_eager_network_s_numbers(lite0, monkeypatch):
     photos = torch.cat([drawn_photo(), drawn_photo().flip(3), drawn_photo() // 2])
     with torch.inference_mode():
         trunk = lite0.trunk_map(photos)
         expected = *lite0(photos), lite0.feature_map(photos), trunk
     found = (
-        *onnx_forward.features_of(lite0)(photos),
-        onnx_forward.map_of(lite0)(photos),
-        onnx_forward.trunk_of(lite0)(photos),
+        *inference.features_of(lite0)(photos),
+        inference.map_of(lite0)(photos),
+        inference.trunk_of(lite0)(photos),
     )
-    from_trunk = onnx_forward.features_of(lite0)
+    from_trunk = inference.features_of(lite0)
     for value, right in zip((*found, *from_trunk(trunk)), (*expected, *expected[:2]), strict=True):
         torch.testing.assert_close(value, right, atol=2e-4, rtol=1e-4)
     assert from_trunk(trunk[:1])[0].shape == (1, 128)  # batches of any length
 
 
-def test_without_onnx_runtime_the_forward_is_torch_s(monkeypatch):
+def test_without_openvino_the_forward_is_torch_s(monkeypatch):
     model = ImageModel("timm:resnet18", dim=8).eval()
-    monkeypatch.setattr(onnx_forward, "_session", lambda *given: pytest.fail("not for this network"))
-    monkeypatch.setattr(onnx_forward, "autocast", lambda: torch.autocast("cpu", enabled=False))
+    monkeypatch.setattr(inference, "Compiled", lambda *given: pytest.fail("not for this network"))
+    monkeypatch.setattr(inference, "autocast", lambda: torch.autocast("cpu", enabled=False))
     with torch.inference_mode():
-        torch.testing.assert_close(onnx_forward.features_of(model)(drawn_photo()), model(drawn_photo()))
+        torch.testing.assert_close(inference.features_of(model)(drawn_photo()), model(drawn_photo()))

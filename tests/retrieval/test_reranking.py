@@ -40,7 +40,7 @@ def plain_scores(model, query, gallery, neighbors):
     "limits", [(32, 10**9), (3, 1)]
 )  # pairs at once and bytes of codes: all, or bit by bit
 def test_rerank_scores_are_those_of_forward(features, layers, limits, matching, monkeypatch):
-    monkeypatch.setitem(reranking.PAIRS, "cpu", limits[0])
+    monkeypatch.setattr(scorer, "COMPILED", limits[0])
     monkeypatch.setattr(reranking, "CODES", limits[1])
     monkeypatch.setattr(scorer, "ENCODED_AT_ONCE", 2)
     model = new_reranker(layers, matching)

@@ -47,7 +47,9 @@ def test_the_textbook_module_and_the_scorer_give_the_scores_of_forward(layers):
         )
     scorer = Scorer(reranker)
     codes = (scorer.encode(local, np.arange(3) + start, side) for start, side in ((0, QUERY), (3, GALLERY)))
-    torch.testing.assert_close(scorer.score(*codes), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        scorer.score(*codes, np.tile(np.arange(3), (2, 1))), expected, atol=1e-5, rtol=0
+    )
 
 
 def test_products_of_a_pair_are_those_counted_by_hand():

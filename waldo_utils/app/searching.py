@@ -21,13 +21,12 @@ from waldo_utils.disk import artifacts
 from waldo_utils.models import backbones, runs, starting_weights
 from waldo_utils.models.devices import autocast, device
 from waldo_utils.models.image_model import ImageModel
-from waldo_utils.models.onnx_forward import Forward, features_of, shared_trunk
+from waldo_utils.models.inference import Forward, features_of, shared_trunk
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.models.scorer import GALLERY, QUERY, Scorer
 from waldo_utils.retrieval import exact
 from waldo_utils.retrieval.feature_store import Rows
 from waldo_utils.retrieval.features import average_maps
-from waldo_utils.retrieval.reranking import PAIRS
 from waldo_utils.study import PROFILES, GlobalStage, Study, find_profile
 from waldo_utils.training import seeds
 
@@ -309,10 +308,8 @@ def score(models: Models, query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     """
     own = models.scorer.encode(query[None], np.zeros(1, dtype=np.int64), QUERY)  # (1, h*w, 4 * D)
     codes = models.scorer.encode(gallery, np.arange(len(gallery)), GALLERY)  # (K, h*w, 4 * D)
-    parts = [
-        models.scorer.score(own.expand(len(part), -1, -1), part) for part in codes.split(PAIRS[device().type])
-    ]
-    scores = torch.cat(parts).cpu().numpy()
+    pairs = np.stack([np.zeros(len(codes), np.int64), np.arange(len(codes))])
+    scores = models.scorer.score(own, codes, pairs).cpu().numpy()
     if not np.isfinite(scores).all():
         raise ValueError("some scores are not finite: the weights or the index are broken, make them again")
     return scores

@@ -1,5 +1,6 @@
 """What image transforms do to retrieval, by the stage that sees them."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -18,7 +19,7 @@ from waldo_utils.experiments.severities import ONE_LEVEL, SEVERITIES, Variant
 from waldo_utils.models import trained
 from waldo_utils.models.devices import device
 from waldo_utils.models.image_model import ImageModel
-from waldo_utils.models.onnx_forward import map_of, same_tensors, shared_trunk
+from waldo_utils.models.inference import map_of, same_tensors, shared_trunk
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import exact
 from waldo_utils.retrieval.batches import PhotoBatches
@@ -237,10 +238,9 @@ def training_table(study: Study, seed: int, train: Split, test: Split, neighbors
     }
     fresh = replace(study, global_=replace(study.global_, views=0))  # crops are drawn anew, from the photos
     rows, hits = [], []
+    start = chain.start_reranker(fresh, trained.global_model(study, seed), train, seed)
     for name, changed in changes.items():
-        model = trained.global_model(study, seed)
-        # One start for all: only the transform differs.
-        reranker = chain.start_reranker(fresh, model, train, seed)
+        model, reranker = trained.global_model(study, seed), copy.deepcopy(start)
         checkpoint = f"reranker/seed{seed}/ablation_{name.replace(' ', '_')}"
         log = reranker_training.train_reranker(
             model,

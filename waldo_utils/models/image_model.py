@@ -56,17 +56,31 @@ class ImageModel(nn.Module):
     def normalized(self, photos: Tensor) -> Tensor:
         """Return photos (B, 3, H, W), uint8 or in [0, 1], as the backbone wants them.
 
-        Bytes need no look at their range, for which a GPU would have to stop at every step.
+        Raises:
+            ValueError: see `check`.
         """
+        self.check(photos)
+        return self.scaled(photos)
+
+    def check(self, photos: Tensor) -> None:
+        """Refuse photos outside [0, 1]. Bytes need no look, for which a GPU would have to stop at every step.
+
+        Raises:
+            ValueError: a value lies outside.
+        """
+        if photos.dtype == torch.uint8 or not self.check_range:
+            return
+        low, high = photos.aminmax()
+        if low < 0 or high > 1:
+            raise ValueError(
+                f"photos must lie in [0, 1], got [{low:.3f}, {high:.3f}]: "
+                "leave normalization to the model, which does it itself"
+            )
+
+    def scaled(self, photos: Tensor) -> Tensor:
+        """Return `normalized` photos without a look at their range."""
         if photos.dtype == torch.uint8:
             photos = photos / 255
-        elif self.check_range:
-            low, high = photos.aminmax()
-            if low < 0 or high > 1:
-                raise ValueError(
-                    f"photos must lie in [0, 1], got [{low:.3f}, {high:.3f}]: "
-                    "leave normalization to the model, which does it itself"
-                )
         return (photos - self.mean) / self.std
 
     def forward(self, photos: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from waldo_utils.models.compiled import Compiled
 from waldo_utils.models.devices import device, linear
 from waldo_utils.models.matching import local_matching
 from waldo_utils.models.reranker import RerankingTransformer, sine_position_code
@@ -15,6 +16,8 @@ from waldo_utils.models.reranker import RerankingTransformer, sine_position_code
 QUERY, GALLERY = 2, 3  # the photo's side of the pair: rows of the reranker's segment embedding
 SAFE_LOGIT = 80.0  # exp(80) times some hundred tokens is finite, exp(-80) is a normal number
 ENCODED_AT_ONCE = 64  # photos; what lies between features and codes stays in the processor's cache
+PAIRS = {"cpu": 48, "cuda": 4096}  # computed at once: their activations fit the processor's cache
+COMPILED = 8  # likewise, by one core, where the layers are compiled
 
 
 class Scorer:
@@ -22,7 +25,7 @@ class Scorer:
 
     What depends on one photo alone is computed once per photo (`encode`): its tokens and their queries, keys
     and values in the first layer. `score` runs the layers on pairs of such codes; the last one computes
-    `[CLS]` only.
+    `[CLS]` only. In float32 on processors they are compiled (see `Compiled`).
     The weights are copied and cast once: a scorer does not follow later changes of the reranker.
 
     Args:
@@ -33,20 +36,10 @@ class Scorer:
 
     def __init__(self, reranker: RerankingTransformer, precision: torch.dtype = torch.float32):
         self.precision = precision
-        self.dim, self.local = reranker.segment.embedding_dim, reranker.local
-        self.heads = reranker.encoder.layers[0].self_attn.num_heads
-        weights = copy.deepcopy(reranker).eval().requires_grad_(False).to(device(), torch.float32)
-        for layer in weights.encoder.layers:  # softmax(q k / sqrt(d)): 1 / sqrt(d) goes into the weights of q
-            for projection in (layer.self_attn.in_proj_weight, layer.self_attn.in_proj_bias):
-                projection[: self.dim] *= (self.dim // self.heads) ** -0.5
-        self.segment, self.read_out = weights.segment.weight, weights.score  # (4, D); these stay in float32
-        self.reduce = weights.reduce
-        self.layers = weights.encoder.layers.to(precision)
-        for layer in self.layers:
-            layer.norm1.float()
-            layer.norm2.float()
-        self.matching = None if weights.matching is None else weights.matching.item()
-        self.special = self._first_projections(self.segment[:2, None])  # (2, 1, 4 * D): [CLS] and [SEP]
+        self.layers = _Layers(reranker, precision)
+        self.segment, self.reduce = self.layers.segment, self.layers.reduce
+        self.dim, self.local = self.layers.dim, reranker.local
+        self.compiled: dict[tuple, Compiled] = {}  # by the forms of the photos' codes
 
     def photo_bytes(self, places: int) -> int:
         """Return the size of the code of a photo with so many local features."""
@@ -55,7 +48,7 @@ class Scorer:
     @property
     def _width(self) -> int:
         """How many numbers the code of a patch holds."""
-        return 4 * self.dim + (0 if self.matching is None else self.local)
+        return 4 * self.dim + (0 if self.layers.matching is None else self.local)
 
     @torch.inference_mode()
     def encode(self, local: np.ndarray, rows: np.ndarray, side: int) -> Tensor:
@@ -84,18 +77,67 @@ class Scorer:
             if not tokens.sum().isfinite():
                 name = "query" if side == QUERY else "gallery"
                 raise ValueError(f"some {name} local features are not finite: extract them again")
-            codes[part, :, : 4 * self.dim] = self._first_projections(tokens)
-            if self.matching is not None:
+            codes[part, :, : 4 * self.dim] = self.layers.first_projections(tokens)
+            if self.layers.matching is not None:
                 codes[part, :, 4 * self.dim :] = patches
         return codes
 
     @torch.inference_mode()
-    def score(self, query: Tensor, gallery: Tensor) -> Tensor:
-        """Return (B,) float32 logits of B pairs of codes, as `encode` gives them."""
+    def score(self, query: Tensor, gallery: Tensor, pairs: np.ndarray) -> Tensor:
+        """Score pairs of codes, as `encode` gives them.
+
+        Args:
+            query, gallery: codes of photos.
+            pairs: (2, P) rows of `query` and of `gallery`.
+
+        Returns:
+            (P,) float32 logits.
+        """
+        if self.precision == torch.float32 and not query.is_cuda:
+            return self._score_compiled(query, gallery, pairs)
+        parts = torch.from_numpy(pairs).to(query.device).split(PAIRS[query.device.type], dim=1)
+        return torch.cat([self.layers(query[rows[0]], gallery[rows[1]]) for rows in parts])
+
+    def _score_compiled(self, query: Tensor, gallery: Tensor, pairs: np.ndarray) -> Tensor:
+        forms, count = (query.shape[1:], gallery.shape[1:]), pairs.shape[1]
+        if forms not in self.compiled:
+            self.compiled[forms] = Compiled(self.layers, [torch.zeros(COMPILED, *form) for form in forms])
+        rows = np.pad(pairs, ((0, 0), (0, -count % COMPILED)), mode="edge")  # the last part is filled up
+        query, gallery = query.numpy(), gallery.numpy()
+        parts = (
+            [query[rows[0, start : start + COMPILED]], gallery[rows[1, start : start + COMPILED]]]
+            for start in range(0, count, COMPILED)
+        )
+        return self.compiled[forms].run(parts, count)[0]
+
+
+class _Layers(nn.Module):
+    """The transformer's layers on codes of pairs; see `Scorer`."""
+
+    def __init__(self, reranker: RerankingTransformer, precision: torch.dtype):
+        super().__init__()
+        self.precision = precision
+        self.dim = reranker.segment.embedding_dim
+        self.heads = reranker.encoder.layers[0].self_attn.num_heads
+        weights = copy.deepcopy(reranker).eval().requires_grad_(False).to(device(), torch.float32)
+        for layer in weights.encoder.layers:  # softmax(q k / sqrt(d)): 1 / sqrt(d) goes into the weights of q
+            for projection in (layer.self_attn.in_proj_weight, layer.self_attn.in_proj_bias):
+                projection[: self.dim] *= (self.dim // self.heads) ** -0.5
+        self.segment, self.read_out = weights.segment.weight, weights.score  # (4, D); these stay in float32
+        self.reduce = weights.reduce
+        self.layers = weights.encoder.layers.to(precision)
+        for layer in self.layers:
+            layer.norm1.float()
+            layer.norm2.float()
+        self.matching = None if weights.matching is None else weights.matching.item()
+        self.special = self.first_projections(self.segment[:2, None])  # (2, 1, 4 * D): [CLS] and [SEP]
+
+    def forward(self, query: Tensor, gallery: Tensor) -> Tensor:
+        """Return (B,) float32 logits of B pairs of codes."""
         matched = 0.0
         if self.matching is not None:
-            query, query_patches = query.tensor_split([4 * self.dim], dim=2)
-            gallery, gallery_patches = gallery.tensor_split([4 * self.dim], dim=2)
+            query, query_patches = query.split([4 * self.dim, query.shape[2] - 4 * self.dim], dim=2)
+            gallery, gallery_patches = gallery.split([4 * self.dim, gallery.shape[2] - 4 * self.dim], dim=2)
             matched = self.matching * local_matching(query_patches.float(), gallery_patches.float())
         cls, sep = self.special[:, None].expand(2, len(query), 1, -1)
         sequence = torch.cat([cls, query, sep, gallery], dim=1)  # (B, T, 4 * D)
@@ -112,10 +154,12 @@ class Scorer:
             x = layer.norm2(rows + _module(_module(rows, layer.linear1, relu=True), layer.linear2))
         return self.read_out(x[:, 0]).squeeze(1) + matched
 
-    def _first_projections(self, tokens: Tensor) -> Tensor:
+    def first_projections(self, tokens: Tensor) -> Tensor:
         """Return (b, n, 4 * D): tokens (b, n, D) and their queries, keys and values in the first layer."""
         attention = self.layers[0].self_attn
-        projected = _linear(tokens, attention.in_proj_weight, attention.in_proj_bias)  # (b, n, 3 * D)
+        projected = linear(
+            tokens.to(self.precision), attention.in_proj_weight, attention.in_proj_bias
+        )  # (b, n, 3 * D)
         return torch.cat([tokens.to(self.precision), projected], dim=2)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -146,4 +190,7 @@ def _module(x: Tensor, module: nn.Linear, relu: bool = False) -> Tensor:
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False) -> Tensor:
-    return linear(x.to(weight.dtype), weight, bias, relu)
+    if weight.dtype != torch.float32:
+        return linear(x.to(weight.dtype), weight, bias, relu)
+    x = F.linear(x, weight, bias)  # which is compiled
+    return x.relu() if relu else x

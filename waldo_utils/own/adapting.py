@@ -292,7 +292,7 @@ def make_plan(
         np.tile(maps[:, 0], (-(-SETTINGS.batch // len(some)), 1, 1, 1))[: SETTINGS.batch]
     )
     labels = torch.arange(len(batch)) // 2
-    model.to(device())
+    model.to(device=device(), memory_format=torch.channels_last)
     clock = time.perf_counter()
     global_gradients(model, batch.to(device()), labels, SETTINGS)
     step = time.perf_counter() - clock
@@ -356,7 +356,7 @@ def _fit(
             if number >= first:
                 yield global_gradients(model, views.to(device()), torch.from_numpy(labels[rows]), settings)
 
-    model.eval().to(device())
+    model.eval().to(device=device(), memory_format=torch.channels_last)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return loop.fit(

@@ -54,7 +54,7 @@ class PhotoBatches:
         return torch.Generator().manual_seed(self.seed * 1_000_003 + i)
 
     def loader(self, start: int = 0, threads: int | None = None, stop: int | None = None) -> Iterator[Tensor]:
-        """Yield the batches in order, on the device that models run on, channels last.
+        """Yield the batches in order, on the device that models run on.
 
         Args:
             start: the first of them.
@@ -87,7 +87,7 @@ class PhotoBatches:
                         batch.cancel()
 
         for batch in prepared():
-            yield batch.to(device=device(), memory_format=torch.channels_last, non_blocking=pinned)
+            yield batch.to(device=device(), non_blocking=pinned)
 
 
 class CropBatches(PhotoBatches):

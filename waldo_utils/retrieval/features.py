@@ -12,7 +12,7 @@ from waldo_utils import ranks
 from waldo_utils.disk.resumable import ResumableArrays, fingerprint
 from waldo_utils.models.devices import device
 from waldo_utils.models.image_model import ImageModel
-from waldo_utils.models.onnx_forward import features_of, map_of, shared_trunk
+from waldo_utils.models.inference import features_of, map_of, shared_trunk
 from waldo_utils.retrieval.batches import PhotoBatches
 
 

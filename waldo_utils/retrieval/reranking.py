@@ -18,7 +18,6 @@ from waldo_utils.models.scorer import GALLERY, QUERY, Scorer
 from waldo_utils.retrieval.exact import reorder
 
 WEIGHTS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
-PAIRS = {"cpu": 48, "cuda": 4096}  # scored at once: their activations fit the processor's cache
 CODES = 512_000_000  # bytes of photos' codes held at once
 TINY = 1e-3  # between the worst score in float32 and the best of the others
 
@@ -35,8 +34,9 @@ def rerank_scores(
 ) -> np.ndarray:
     """Score every query against each of its neighbors with the transformer; `retrieval.reorder` sorts by it.
 
-    Several processes share the queries. Beside the features, which may be mapped from files, it holds at most
-    `CODES` bytes of photos' codes and the activations of `PAIRS` pairs, however many queries there are.
+    Several processes share the queries. Beside the features, which may be mapped from files, it holds at
+    most `CODES` bytes of photos' codes and the activations of `scorer.PAIRS` pairs, however many queries
+    there are.
 
     Args:
         reranker: the transformer, read in eval mode.
@@ -110,14 +110,9 @@ def _shortlist_scores(
     rows, positions = np.unique(shortlist, return_inverse=True)
     query_codes = scorer.encode(query_local, query, QUERY)
     gallery_codes = scorer.encode(gallery_local, rows, GALLERY)
-    owners = torch.arange(len(query), device=device()).repeat_interleave(shortlist.shape[1])  # (b * K,)
-    positions = torch.from_numpy(positions.ravel()).to(device())  # (b * K,)
-    pairs = PAIRS[device().type]
-    parts = [
-        scorer.score(query_codes[q], gallery_codes[g])
-        for q, g in zip(owners.split(pairs), positions.split(pairs), strict=True)
-    ]
-    return torch.cat(parts).view(shortlist.shape).cpu().numpy()
+    owners = np.arange(len(query)).repeat(shortlist.shape[1])
+    scores = scorer.score(query_codes, gallery_codes, np.stack([owners, positions.ravel()]))  # (b * K,)
+    return scores.view(shortlist.shape).cpu().numpy()
 
 
 def match_maps(

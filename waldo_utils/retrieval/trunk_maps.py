@@ -14,7 +14,7 @@ from waldo_utils.data.transforms import TestTransform, TrainTransform
 from waldo_utils.disk.resumable import ResumableArrays, fingerprint
 from waldo_utils.models.devices import device
 from waldo_utils.models.image_model import ImageModel
-from waldo_utils.models.onnx_forward import trunk_of
+from waldo_utils.models.inference import trunk_of
 from waldo_utils.retrieval.batches import CropBatches, PhotoBatches
 
 

@@ -27,9 +27,10 @@ from waldo_utils.experiments import storage
 from waldo_utils.models.devices import device
 from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.reranker import RerankingTransformer
+from waldo_utils.models.scorer import COMPILED, PAIRS
 from waldo_utils.retrieval import approximate
 from waldo_utils.retrieval.exact import nearest_neighbors, reorder
-from waldo_utils.retrieval.reranking import PAIRS, rerank_scores
+from waldo_utils.retrieval.reranking import rerank_scores
 from waldo_utils.speed.timing import in_turns, matrix_rate, peak_memory, tf32
 from waldo_utils.study import Study
 
@@ -161,7 +162,9 @@ def reranking_speed(plan: Plan) -> pd.DataFrame:
                 rerank_scores, reranker, local[: plan.shortlists], local, shortlists, precision, again
             )
             work = scorer * (1 + again / SOP_DEPTH)
-            runs[f"scorer {method}"] = Run(call, shortlists.size, few, work, rates[precision])
+            compiled = precision == torch.float32 and device().type == "cpu"
+            at_once = COMPILED if compiled else few
+            runs[f"scorer {method}"] = Run(call, shortlists.size, at_once, work, rates[precision])
         exact = runs["scorer float32"]
         if torch.cuda.is_available():
             runs["scorer TF32"] = replace(exact, call=tf32(exact.call), rate=tf32_rate)

@@ -16,7 +16,7 @@ from waldo_utils.data.reading import read_photo, shrink
 from waldo_utils.data.transforms import TestTransform, TrainTransform
 from waldo_utils.models import starting_weights
 from waldo_utils.models.devices import device
-from waldo_utils.models.onnx_forward import features_of, trunk_of
+from waldo_utils.models.inference import features_of, trunk_of
 from waldo_utils.retrieval.exact import nearest_neighbors
 from waldo_utils.retrieval.reranking import match_maps, pair_scores, rerank_scores
 from waldo_utils.retrieval.trunk_maps import TrunkMaps

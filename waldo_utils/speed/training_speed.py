@@ -18,7 +18,7 @@ from torch import Tensor
 from waldo_utils.data.transforms import TrainTransform
 from waldo_utils.models.devices import autocast, device
 from waldo_utils.models.image_model import ImageModel
-from waldo_utils.models.onnx_forward import map_of
+from waldo_utils.models.inference import map_of
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval.trunk_maps import training_batches
 from waldo_utils.study import GlobalStage, RerankerStage

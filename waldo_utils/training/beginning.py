@@ -12,7 +12,7 @@ from waldo_utils.data.transforms import TestTransform, TrainTransform
 from waldo_utils.disk import artifacts
 from waldo_utils.models import heads, starting_weights
 from waldo_utils.models.image_model import ImageModel
-from waldo_utils.models.onnx_forward import map_of
+from waldo_utils.models.inference import map_of
 from waldo_utils.retrieval import exact, features, trunk_maps
 from waldo_utils.retrieval.batches import PhotoBatches
 from waldo_utils.study import Study

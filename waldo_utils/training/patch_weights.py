@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from waldo_utils.data.transforms import TrainTransform
 from waldo_utils.models.devices import device
 from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.inference import map_of
 from waldo_utils.models.matching import PatchWeight
-from waldo_utils.models.onnx_forward import map_of
 from waldo_utils.models.reranker import MATCHING
 from waldo_utils.retrieval.reranking import match_maps
 from waldo_utils.retrieval.trunk_maps import training_batches

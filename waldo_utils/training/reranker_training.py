@@ -12,7 +12,7 @@ from waldo_utils import ranks
 from waldo_utils.data.transforms import TrainTransform
 from waldo_utils.models.devices import autocast, device
 from waldo_utils.models.image_model import ImageModel
-from waldo_utils.models.onnx_forward import map_of
+from waldo_utils.models.inference import map_of
 from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval.trunk_maps import training_batches
 from waldo_utils.study import GlobalStage, RerankerStage
@@ -71,6 +71,7 @@ def train_reranker(
     scale = settings.crop_scale or image_settings.crop_scale
     transform = TrainTransform(image_settings.size, scale=scale, flip=image_settings.flip)
     trained = nn.ModuleDict({"model": model, "reranker": reranker}).to(device())
+    model.to(memory_format=torch.channels_last)
     for parameter in (*model.backbone.parameters(), *model.global_head.parameters()):
         parameter.requires_grad_(finetune)
 

@@ -1,18 +1,14 @@
-"""Parts of the image model run by ONNX Runtime: the same numbers several times as fast on processors."""
+"""Parts of the image model run by OpenVINO: the same numbers several times as fast on processors."""
 
-import io
-import warnings
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from waldo_utils.models.compiled import Compiled
 from waldo_utils.models.devices import autocast, device
 from waldo_utils.models.image_model import ImageModel
 
-OPSET = 17
-PART = 8  # photos at once: as fast as 64, in less memory
 Forward = Callable[[Tensor], tuple[Tensor, ...]]
 
 
@@ -51,7 +47,7 @@ def same_tensors(some: dict[str, Tensor], others: dict[str, Tensor]) -> bool:
 
 
 class _Part(nn.Module):
-    """A part of an image model, from normalized photos or from the trunk's maps."""
+    """A part of an image model, from photos or from the trunk's maps."""
 
     def __init__(self, model: ImageModel, from_trunk: bool):
         super().__init__()
@@ -60,7 +56,7 @@ class _Part(nn.Module):
 
     def last_map(self, x: Tensor) -> Tensor:
         backbone = self.model.backbone
-        return backbone.tail(x) if self.from_trunk else backbone(x)
+        return backbone.tail(x.float()) if self.from_trunk else backbone(self.model.scaled(x))
 
 
 class _Features(_Part):
@@ -76,56 +72,30 @@ class _LastMap(_Part):
 
 class _TrunkMap(_Part):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return (self.model.backbone.trunk(x),)
+        return (self.model.backbone.trunk(self.model.scaled(x)),)
 
 
 def _forward(model: ImageModel, part: type[_Part]) -> Forward:
     """Return the forward of a part of the model in eval mode, as its weights are now.
 
-    By ONNX Runtime in float32 where the model stands on a processor and its backbone is of depthwise
+    By OpenVINO in float32 where the model stands on a processor and its backbone is of depthwise
     convolutions, which torch computes slowly there; else by torch, in bfloat16 where the machine has
     instructions for it.
     """
-    by_onnx = model.backbone.depthwise and device().type == "cpu"
-    sessions: dict[tuple[int, ...], Forward] = {}
+    by_openvino = model.backbone.depthwise and device().type == "cpu"
+    compiled: dict[tuple, Compiled] = {}
 
     @torch.no_grad()
     def run(batch: Tensor) -> tuple[Tensor, ...]:
         from_trunk = batch.shape[1] != 3
-        batch = batch.float() if from_trunk else model.normalized(batch)
-        if not by_onnx:
+        if not from_trunk:
+            model.check(batch)
+        if not by_openvino:
             with autocast():
                 return tuple(value.float() for value in part(model, from_trunk)(batch))
-        if batch.shape[1:] not in sessions:
-            sessions[batch.shape[1:]] = _session(part(model, from_trunk), batch)
-        return sessions[batch.shape[1:]](batch)
-
-    return run
-
-
-def _session(part: nn.Module, example: Tensor) -> Forward:
-    """Return a module's forward by ONNX Runtime for batches of any length of the example's shape."""
-    import onnxruntime
-
-    file = io.BytesIO()
-    with warnings.catch_warnings():  # torch announces another exporter, which needs one more package
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            part.eval(),
-            (example[:1].contiguous(),),
-            file,
-            input_names=["x"],
-            dynamic_axes={"x": {0: "batch"}},
-            opset_version=OPSET,
-            dynamo=False,
-        )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors only
-    session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
-
-    def run(x: Tensor) -> tuple[Tensor, ...]:
-        parts = [session.run(None, {"x": part.contiguous().numpy()}) for part in x.split(PART)]
-        return tuple(torch.from_numpy(np.concatenate(outputs)) for outputs in zip(*parts, strict=True))
+        form = (batch.dtype, *batch.shape[1:])
+        if form not in compiled:
+            compiled[form] = Compiled(part(model, from_trunk).eval(), [batch[:1]])
+        return compiled[form](batch)
 
     return run
