@@ -1,6 +1,7 @@
 """A torch module compiled by OpenVINO: the same numbers several times as fast on processors."""
 
 import io
+import sys
 import threading
 import warnings
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,7 @@ class Compiled:
     """
 
     def __init__(self, module: nn.Module, examples: Sequence[Tensor]):
+        sys.modules.setdefault("openvino_telemetry", None)  # which would tell the vendor of each import
         import openvino
 
         file = io.BytesIO()
