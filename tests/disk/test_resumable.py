@@ -118,6 +118,7 @@ def test_a_killed_scoring_ends_like_an_undisturbed_one(tmp_path, monkeypatch):
             return super().score(*given)
 
     monkeypatch.setattr(reranking, "Scorer", Killed)
+    monkeypatch.setattr(reranking, "_scorers", {})
     with pytest.raises(KeyboardInterrupt):
         reranking.rerank_scores(reranker, local, local, neighbors, partial=tmp_path / "partial")
     resumed = reranking.rerank_scores(reranker, local, local, neighbors, partial=tmp_path / "partial")

@@ -9,6 +9,14 @@ from waldo_utils.models.reranker import RerankingTransformer
 from waldo_utils.retrieval import reranking
 
 
+@pytest.fixture(autouse=True)
+def prepared(monkeypatch):
+    """The scorers that a test leaves: none are kept for the next."""
+    kept = {}
+    monkeypatch.setattr(reranking, "_scorers", kept)
+    return kept
+
+
 @pytest.fixture
 def features():
     rng = np.random.default_rng(0)
@@ -82,6 +90,20 @@ def test_the_best_of_bfloat16_are_scored_again_in_float32(features):
     np.testing.assert_allclose(everything, expected, atol=1e-5)
     with pytest.raises(ValueError, match="5 of 4 neighbors cannot be scored again: choose from 0 to 4"):
         reranking.rerank_scores(model, *features, again=5)
+
+
+def test_a_scorer_is_prepared_once_for_the_same_weights(features, prepared):
+    model = new_reranker(layers=1)
+    first = reranking.rerank_scores(model, *features)
+    scorers = [*prepared.values()]
+    np.testing.assert_array_equal(reranking.rerank_scores(model, *features), first)
+    assert [*prepared.values()] == scorers
+    for change in range(reranking.KEPT):
+        with torch.no_grad():
+            model.score.bias.add_(1)
+        moved = reranking.rerank_scores(model, *features)
+        np.testing.assert_allclose(moved, first + change + 1, atol=1e-5)
+    assert len(prepared) == reranking.KEPT and scorers[0] not in prepared.values()
 
 
 def test_reranking_leaves_the_reranker_as_it_was(features):

@@ -63,9 +63,8 @@ class Compiled:
         with self.lock:
             for number, part in enumerate(parts):
                 inputs = [self.tensor(array, shared_memory=True) for array in part]
-                self.queue.start_async(
-                    inputs, (found, number * self.rows, part)
-                )  # which keeps the part alive
+                place = (found, number * self.rows, part)  # with the part itself, which must live so long
+                self.queue.start_async(inputs, place)
             self.queue.wait_all()
         return tuple(torch.from_numpy(output) for output in found)
 

@@ -95,7 +95,8 @@ def _forward(model: ImageModel, part: type[_Part]) -> Forward:
                 return tuple(value.float() for value in part(model, from_trunk)(batch))
         form = (batch.dtype, *batch.shape[1:])
         if form not in compiled:
-            compiled[form] = Compiled(part(model, from_trunk).eval(), [batch[:1]])
+            example = torch.zeros(1, *batch.shape[1:], dtype=batch.dtype)
+            compiled[form] = Compiled(part(model, from_trunk).eval(), [example])
         return compiled[form](batch)
 
     return run

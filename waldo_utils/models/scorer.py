@@ -93,7 +93,7 @@ class Scorer:
         Returns:
             (P,) float32 logits.
         """
-        if self.precision == torch.float32 and not query.is_cuda:
+        if self.precision == torch.float32 and query.device.type == "cpu":
             return self._score_compiled(query, gallery, pairs)
         parts = torch.from_numpy(pairs).to(query.device).split(PAIRS[query.device.type], dim=1)
         return torch.cat([self.layers(query[rows[0]], gallery[rows[1]]) for rows in parts])

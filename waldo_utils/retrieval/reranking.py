@@ -19,7 +19,9 @@ from waldo_utils.retrieval.exact import reorder
 
 WEIGHTS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
 CODES = 512_000_000  # bytes of photos' codes held at once
+KEPT = 4  # scorers that are prepared, for calls that take turns
 TINY = 1e-3  # between the worst score in float32 and the best of the others
+_scorers: dict[str, Scorer] = {}
 
 
 @torch.inference_mode()
@@ -69,7 +71,7 @@ def rerank_scores(
     depth = neighbors.shape[1]
     if not 0 <= again <= depth:
         raise ValueError(f"{again} of {depth} neighbors cannot be scored again: choose from 0 to {depth}")
-    scorer, exact = Scorer(reranker, precision), Scorer(reranker)
+    scorer, exact = _prepared(reranker, precision), _prepared(reranker, torch.float32)
     if not len(neighbors):
         return np.empty(neighbors.shape, dtype=np.float32)
     content = partial and fingerprint(reranker, query_local, gallery_local, neighbors, precision, again)
@@ -96,6 +98,17 @@ def rerank_scores(
             np.put_along_axis(scores, others, rough - np.maximum(ahead, 0), axis=1)
         kept.append(scores)
     return _finite(*ranks.gather_arrays(kept.finish()))
+
+
+def _prepared(reranker: RerankingTransformer, precision: torch.dtype) -> Scorer:
+    """Return the scorer of a reranker with its weights as they are now; those of the last calls are kept."""
+    heads = reranker.encoder.layers[0].self_attn.num_heads  # the weights do not tell
+    content = fingerprint(reranker, heads, precision, device())
+    if content not in _scorers:
+        for oldest in [*_scorers][: max(len(_scorers) - KEPT + 1, 0)]:
+            del _scorers[oldest]
+        _scorers[content] = Scorer(reranker, precision)
+    return _scorers[content]
 
 
 def _shortlist_scores(

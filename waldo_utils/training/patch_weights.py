@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from waldo_utils.data.transforms import TrainTransform
-from waldo_utils.models.devices import device
+from waldo_utils.models.devices import attention, device
 from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.inference import map_of
 from waldo_utils.models.matching import PatchWeight
@@ -64,7 +64,8 @@ def list_gradients(score: nn.Module, local: Tensor, lists: Tensor) -> Tensor:
     """
     candidates = lists[:, 1:]  # (B, 1 + n)
     anchors = lists[:, :1].expand_as(candidates)
-    logits = score(local[anchors.flatten()], local[candidates.flatten()]).view(candidates.shape)
+    with attention():
+        logits = score(local[anchors.flatten()], local[candidates.flatten()]).view(candidates.shape)
     right = torch.zeros_like(logits, dtype=torch.bool)
     right[:, 0] = True
     loss = list_loss(logits, right)

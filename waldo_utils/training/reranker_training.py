@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from waldo_utils import ranks
 from waldo_utils.data.transforms import TrainTransform
-from waldo_utils.models.devices import autocast, device
+from waldo_utils.models.devices import attention, autocast, device
 from waldo_utils.models.image_model import ImageModel
 from waldo_utils.models.inference import map_of
 from waldo_utils.models.reranker import RerankingTransformer
@@ -160,7 +160,7 @@ def reranker_gradients(
     """
     candidates = lists[:, 1:]  # (B, 1 + n): the right one first
     anchors = lists[:, :1].expand_as(candidates)
-    with autocast():
+    with autocast(), attention():
         local = model.local_features(features)
         logits = reranker(local[anchors.flatten()], local[candidates.flatten()]).view(candidates.shape)
     right = torch.zeros_like(logits, dtype=torch.bool)
