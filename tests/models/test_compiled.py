@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from waldo_utils.models.compiled import Compiled
+from waldo_utils.models.inference import Compiled
 
 
 class Pair(nn.Module):
@@ -27,7 +27,7 @@ def test_batches_of_any_length_are_computed_in_parts(count):
 
 def test_nothing_is_told_to_anybody(tmp_path):
     script = (
-        "import torch; from waldo_utils.models.compiled import Compiled; "
+        "import torch; from waldo_utils.models.inference import Compiled; "
         "print(Compiled(torch.nn.ReLU(), [torch.zeros(1, 2)])(torch.ones(1, 2)))"
     )
     home = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}

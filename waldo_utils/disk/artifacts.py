@@ -52,7 +52,6 @@ FEATURE_CODE = (
     "data/transforms.py",
     "models/devices.py",
     "models/backbones.py",
-    "models/compiled.py",
     "models/image_model.py",
     "models/inference.py",
     "models/reranker.py",

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from waldo_utils.models.compiled import Compiled
 from waldo_utils.models.devices import device, linear
+from waldo_utils.models.inference import Compiled
 from waldo_utils.models.matching import local_matching
 from waldo_utils.models.reranker import RerankingTransformer, sine_position_code
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from waldo_utils.app.searching import Models
 from waldo_utils.disk.files import check_writable
-from waldo_utils.models.compiled import OPSET
 from waldo_utils.models.image_model import ImageModel
+from waldo_utils.models.inference import OPSET
 
 TOLERANCE = 1e-3  # of outputs whose size is of the order of 1
 EXAMPLE = Path(__file__).parent / "onnx_example.py.txt"

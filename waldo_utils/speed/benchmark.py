@@ -1,5 +1,4 @@
-"""Speed of search and reranking on this machine: ratios measured in turns, theory beside measurement, and
-what follows.
+"""Speed of search and reranking on this machine: ratios measured in turns, and theory beside them.
 
 Clock times hang on the machine and on what else it does. So the methods that are compared take turns within
 one run, after a warm-up, and tables give medians, ratios and the share of the matrix rate that was measured
@@ -145,8 +144,7 @@ def reranking_speed(plan: Plan) -> pd.DataFrame:
     shortlists = rng.permuted(np.tile(np.arange(len(local)), (plan.shortlists, 1)), axis=1)[:, :SOP_DEPTH]
     few = min(PAIRS[device().type], plan.pairs)
     rates = {p: matrix_rate(p) for p in (torch.float32, torch.bfloat16)}
-    tf32_rate = tf32(partial(matrix_rate, torch.float32))()
-    rows = []
+    tf32_rate, rows = tf32(partial(matrix_rate, torch.float32))(), []
     for name, (layers, feedforward) in SIZES.items():
         torch.manual_seed(0)
         reranker = RerankingTransformer(DIM, HEADS, layers, feedforward).eval().to(device())
@@ -162,8 +160,7 @@ def reranking_speed(plan: Plan) -> pd.DataFrame:
                 rerank_scores, reranker, local[: plan.shortlists], local, shortlists, precision, again
             )
             work = scorer * (1 + again / SOP_DEPTH)
-            compiled = precision == torch.float32 and device().type == "cpu"
-            at_once = COMPILED if compiled else few
+            at_once = few if precision != torch.float32 or torch.cuda.is_available() else COMPILED
             runs[f"scorer {method}"] = Run(call, shortlists.size, at_once, work, rates[precision])
         exact = runs["scorer float32"]
         if torch.cuda.is_available():
