@@ -281,11 +281,12 @@ def features(models: Models, batch: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
     Without a reranker nobody reads local features: D is 0.
     """
-    batch = batch.to(device=device(), memory_format=torch.channels_last)
+    batch = batch.to(device())
     if len(batch) >= MANY:
         trunk, shortlist, local_model = models.forwards
         batch = trunk(batch)
     else:  # less than the preparation would cost
+        batch = batch.contiguous(memory_format=torch.channels_last)
         shortlist, local_model = models.shortlist, models.local
     with autocast(models.shortlist.backbone.depthwise):
         embedding, local = shortlist(batch)

@@ -1,5 +1,5 @@
-"""Modules compiled by OpenVINO, the image model's parts among them: the same numbers several times as fast on
-processors."""
+"""Modules compiled by OpenVINO, the image model's parts among them: the same numbers in half the time or less
+on processors."""
 
 import io
 import sys
@@ -147,16 +147,17 @@ class Compiled:
         """Return the module's outputs of a batch of any length, float32."""
         arrays = [tensor.contiguous().numpy() for tensor in batch]
         count = len(arrays[0])
-        if missing := -count % self.rows:  # the last part is filled up
-            arrays = [np.concatenate([array, array[-1:].repeat(missing, axis=0)]) for array in arrays]
         starts = range(0, count, self.rows)
         return self.run(([a[start : start + self.rows] for a in arrays] for start in starts), count)
 
     def run(self, parts: Iterable[list[np.ndarray]], count: int) -> tuple[Tensor, ...]:
-        """Return the first `count` rows of the outputs of parts, each of as many rows as the examples."""
+        """Return the outputs of `count` rows in parts, each of as many as the examples; the last may
+        have fewer."""
         found = [np.empty((count, *output.shape[1:]), np.float32) for output in self.model.outputs]
         with self.lock:
             for number, part in enumerate(parts):
+                if missing := self.rows - len(part[0]):  # filled up, and left out again
+                    part = [np.concatenate([array, array[-1:].repeat(missing, axis=0)]) for array in part]
                 inputs = [self.tensor(array, shared_memory=True) for array in part]
                 place = (found, number * self.rows, part)  # with the part itself, which must live so long
                 self.queue.start_async(inputs, place)

@@ -102,12 +102,9 @@ class Scorer:
         forms, count = (query.shape[1:], gallery.shape[1:]), pairs.shape[1]
         if forms not in self.compiled:
             self.compiled[forms] = Compiled(self.layers, [torch.zeros(COMPILED, *form) for form in forms])
-        rows = np.pad(pairs, ((0, 0), (0, -count % COMPILED)), mode="edge")  # the last part is filled up
-        query, gallery = query.numpy(), gallery.numpy()
-        parts = (
-            [query[rows[0, start : start + COMPILED]], gallery[rows[1, start : start + COMPILED]]]
-            for start in range(0, count, COMPILED)
-        )
+        query, gallery = query.numpy(), gallery.numpy()  # which gathers without torch's threads
+        rows = (pairs[:, start : start + COMPILED] for start in range(0, count, COMPILED))
+        parts = ([query[of_query], gallery[of_gallery]] for of_query, of_gallery in rows)
         return self.compiled[forms].run(parts, count)[0]
 
 
@@ -192,5 +189,5 @@ def _module(x: Tensor, module: nn.Linear, relu: bool = False) -> Tensor:
 def _linear(x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False) -> Tensor:
     if weight.dtype != torch.float32:
         return linear(x.to(weight.dtype), weight, bias, relu)
-    x = F.linear(x, weight, bias)  # which is compiled
+    x = F.linear(x, weight, bias)  # which can be compiled
     return x.relu() if relu else x

@@ -155,7 +155,7 @@ def _train(
     say: Callable[[str], None],
     most_steps: int,
 ) -> pd.DataFrame:
-    model = starting_weights.image_model(SETTINGS, projected=False)
+    model = starting_weights.image_model(SETTINGS, projected=False).to(memory_format=torch.channels_last)
     table, content = _readable(folder, table, say, most_steps)
     plan = _old_plan(begun, content)
     if plan is None:
@@ -292,7 +292,7 @@ def make_plan(
         np.tile(maps[:, 0], (-(-SETTINGS.batch // len(some)), 1, 1, 1))[: SETTINGS.batch]
     )
     labels = torch.arange(len(batch)) // 2
-    model.to(device=device(), memory_format=torch.channels_last)
+    model.to(device())
     clock = time.perf_counter()
     global_gradients(model, batch.to(device()), labels, SETTINGS)
     step = time.perf_counter() - clock
@@ -356,7 +356,7 @@ def _fit(
             if number >= first:
                 yield global_gradients(model, views.to(device()), torch.from_numpy(labels[rows]), settings)
 
-    model.eval().to(device=device(), memory_format=torch.channels_last)
+    model.eval().to(device())
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return loop.fit(

@@ -128,8 +128,8 @@ def reranking_speed(plan: Plan) -> pd.DataFrame:
 
     The published loop scores `PUBLISHED_PASS` pairs at once. On a processor that alone may take twice the
     time: glibc asks the system anew for the memory of each large tensor (the study's kernels tell it to keep
-    that memory, see `kernels.KEEP_MEMORY`). So the textbook module is also run on as few pairs at once as the
-    scorer.
+    that memory, see `kernels.KEEP_MEMORY`). So the textbook module is also run on
+    few pairs at once.
 
     Returns:
         One row per size and method: `size`, `method`, `pairs at once`, `ms per pair` (median), `ratio`
